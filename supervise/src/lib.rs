@@ -1,1 +1,17 @@
-//! (in the making)
+//! Spawning, reaping, signalling and holding together the processes of a box.
+//!
+//! One supervisor owns every child: it forks with an explicit list of what the child keeps, watches
+//! it by pidfd and `waitid`, puts it into a cgroup so that nothing it leaves behind can hide, and
+//! restarts it with a back-off. The box's PID 1 and the agent in each container use the same code.
+//!
+//! | module | concept |
+//! |---|---|
+//! | [`unit`] | a supervised process: its name, its state, how it ended |
+//! | [`status`] | what PID 1 publishes about the whole box |
+//! | [`control`] | the control protocol between PID 1 and its roles: types and framing |
+//! | [`log`] | a log line's way out of a process: one write, never waited for |
+
+pub mod control;
+pub mod log;
+pub mod status;
+pub mod unit;

@@ -1,0 +1,287 @@
+//! The control protocol between PID 1 and the processes it started.
+//!
+//! Each role holds one end of a `SOCK_SEQPACKET` pair as descriptor [`CONTROL_FD`]; a frame is one
+//! postcard message, its descriptors beside it. PID 1 trusts no frame: what a role may ask is
+//! decided by which socket it asks on. Requests are idempotent, so that a role that was replaced
+//! says again what it wants, after asking with [`Request::List`] what is there.
+
+use std::{
+    io::{IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{BorrowedFd, OwnedFd},
+};
+
+use rustix::{
+    io::Errno,
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags,
+    },
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    status::BoxStatus,
+    unit::{Exit, UnitInfo, UnitName},
+};
+
+/// The descriptor on which every role finds its control socket.
+pub const CONTROL_FD: i32 = 3;
+
+/// The versions of this protocol that this build speaks, oldest and newest.
+pub const PROTOCOL: (u16, u16) = (1, 1);
+
+/// A frame's size limit in bytes; a larger one is an error at the sender.
+pub const MAX_FRAME: usize = 128 * 1024;
+
+/// Descriptors a frame may carry.
+pub const MAX_FDS: usize = 16;
+
+/// From a role to PID 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// First frame of every role: the protocol versions it speaks.
+    Hello {
+        /// Oldest and newest.
+        protocol: (u16, u16),
+    },
+    /// Manager: what runs? Answered by [`Event::Units`].
+    List,
+    /// Manager: keep this service running. One descriptor: a memfd with the monitor's plan.
+    /// With the same `spec_hash` as the running one it changes nothing.
+    StartService(StartService),
+    /// Manager: stop this service and forget it. Stopping one that is not there is no error.
+    StopService {
+        /// The unit to stop.
+        unit: UnitName,
+    },
+    /// Manager: the door's configuration (postcard of `netstack::door::DoorConfig`), handed to the
+    /// front and kept for its successors.
+    ConfigureDoor(Vec<u8>),
+    /// Manager: keep the door's identity (postcard of `netstack::door::Identity`) on the `keep`
+    /// partition, for the next boot before data is there.
+    KeepIdentity(Vec<u8>),
+    /// Manager: turn the box off or start it again.
+    Power(Power),
+    /// Manager: end this role and start it again (`front`, `manager`, `logd`).
+    RestartRole {
+        /// The role's unit.
+        unit: UnitName,
+    },
+}
+
+/// A service to keep running.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartService {
+    /// `service-<id>`.
+    pub unit: UnitName,
+    /// BLAKE3 of the plan: another hash replaces the running service.
+    pub spec_hash: [u8; 32],
+    /// How long it may take to end after SIGTERM, in milliseconds, before its cgroup is killed.
+    pub stop_timeout_ms: u32,
+    /// Stopped before those with a lower number when the box goes down.
+    pub stop_order: u32,
+    /// Limits of the service's cgroup.
+    pub limits: Limits,
+}
+
+/// Limits of a cgroup; `None` leaves the kernel's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// `memory.max` in bytes.
+    pub memory_max: Option<u64>,
+    /// `memory.low` in bytes.
+    pub memory_low: Option<u64>,
+    /// `pids.max`.
+    pub pids_max: Option<u32>,
+    /// `cpu.weight`, 1 to 10000; the kernel's default is 100.
+    pub cpu_weight: Option<u32>,
+    /// `cpu.max` as a share of one core in per cent (150 is one and a half cores).
+    pub cpu_percent: Option<u32>,
+}
+
+/// How the box is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Power {
+    /// Stop everything and stay powered.
+    Halt,
+    /// Stop everything and switch off.
+    PowerOff,
+    /// Stop everything and start again.
+    Reboot,
+}
+
+/// From PID 1 to a role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// Front: a listening socket comes along, for the service port (or 443, 80) it is bound to.
+    Listener {
+        /// The TCP port.
+        port: u16,
+    },
+    /// Front: the door's configuration, as the manager sent it.
+    Door(Vec<u8>),
+    /// Logd: the reading end of a unit's output comes along.
+    LogSource {
+        /// Whose output it is.
+        unit: UnitName,
+    },
+    /// Manager: the listening socket for a service's agent comes along.
+    AgentListener {
+        /// The service's unit.
+        unit: UnitName,
+    },
+    /// Manager: a service's process ended; PID 1 starts it again by itself after the back-off.
+    Exited {
+        /// Which.
+        unit: UnitName,
+        /// Its run.
+        generation: u64,
+        /// How.
+        exit: Exit,
+    },
+    /// Manager: the answer to [`Request::List`].
+    Units(Vec<UnitInfo>),
+    /// Manager: the data file system is mounted, or why not. Sent again after every change.
+    Data(Result<(), String>),
+    /// Front and manager: the state of the box. Sent after every change, at most once a second.
+    Status(Box<BoxStatus>),
+    /// The answer to [`Request::Hello`]: the protocol version chosen.
+    Welcome {
+        /// Chosen version.
+        protocol: u16,
+    },
+    /// A request was refused.
+    Refused {
+        /// What and why, as a sentence.
+        why: String,
+    },
+}
+
+/// What went wrong with a frame.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The other side is gone.
+    #[error("the other end of the control socket is closed")]
+    Closed,
+    /// The kernel refused.
+    #[error("the control socket failed: {0}")]
+    Io(#[from] Errno),
+    /// The bytes are no message.
+    #[error("a control frame does not parse: {0}")]
+    Malformed(postcard::Error),
+    /// The frame was cut by the kernel.
+    #[error("a control frame is longer than {MAX_FRAME} bytes or has more than {MAX_FDS} descriptors")]
+    TooLong,
+}
+
+/// Sends one frame with its descriptors; waits only if the socket is a blocking one.
+///
+/// # Errors
+/// [`Errno::AGAIN`] in [`FrameError::Io`] when a non-blocking socket is full.
+pub fn send<T: Serialize>(
+    socket: BorrowedFd<'_>,
+    message: &T,
+    fds: &[BorrowedFd<'_>],
+) -> Result<(), FrameError> {
+    let bytes = postcard::to_stdvec(message).map_err(FrameError::Malformed)?;
+    if bytes.len() > MAX_FRAME || fds.len() > MAX_FDS {
+        return Err(FrameError::TooLong);
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    match rustix::net::sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL) {
+        Ok(_) => Ok(()),
+        Err(Errno::PIPE | Errno::CONNRESET) => Err(FrameError::Closed),
+        Err(errno) => Err(FrameError::Io(errno)),
+    }
+}
+
+/// Receives one frame with its descriptors (close-on-exec).
+///
+/// # Errors
+/// [`Errno::AGAIN`] in [`FrameError::Io`] when a non-blocking socket is empty. A malformed frame
+/// is consumed, its descriptors closed: the next call gets the next one.
+pub fn receive<T: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+) -> Result<(T, Vec<OwnedFd>), FrameError> {
+    let mut bytes = vec![0; MAX_FRAME];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let got = rustix::net::recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut bytes)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    );
+    let got = match got {
+        Ok(got) => got,
+        Err(Errno::CONNRESET) => return Err(FrameError::Closed),
+        Err(errno) => return Err(FrameError::Io(errno)),
+    };
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
+    if got.flags.intersects(rustix::net::ReturnFlags::TRUNC | rustix::net::ReturnFlags::CTRUNC) {
+        return Err(FrameError::TooLong);
+    }
+    if got.bytes == 0 {
+        return Err(FrameError::Closed);
+    }
+    let message = postcard::from_bytes(&bytes[..got.bytes]).map_err(FrameError::Malformed)?;
+    Ok((message, fds))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
+    }
+
+    #[test]
+    fn a_frame_arrives_with_its_descriptor() {
+        let (a, b) = pair();
+        let unit: UnitName = "front".parse().unwrap();
+        send(a.as_fd(), &Event::LogSource { unit: unit.clone() }, &[b.as_fd()]).unwrap();
+        let (event, fds) = receive::<Event>(b.as_fd()).unwrap();
+        assert_eq!(event, Event::LogSource { unit });
+        assert_eq!(fds.len(), 1);
+    }
+
+    #[test]
+    fn rubbish_is_an_error_and_the_next_frame_still_arrives() {
+        let (a, b) = pair();
+        rustix::io::write(&a, &[0xff; 40]).unwrap();
+        send(a.as_fd(), &Request::List, &[]).unwrap();
+        assert!(matches!(receive::<Request>(b.as_fd()), Err(FrameError::Malformed(_))));
+        assert_eq!(receive::<Request>(b.as_fd()).unwrap().0, Request::List);
+    }
+
+    #[test]
+    fn the_end_of_the_peer_is_told_from_an_empty_socket() {
+        let (a, b) = pair();
+        assert!(matches!(receive::<Request>(b.as_fd()), Err(FrameError::Io(Errno::AGAIN))));
+        drop(a);
+        assert!(matches!(receive::<Request>(b.as_fd()), Err(FrameError::Closed)));
+    }
+
+    #[test]
+    fn an_overlong_message_is_refused_before_it_is_sent() {
+        let (a, _b) = pair();
+        let door = Request::ConfigureDoor(vec![0; MAX_FRAME]);
+        assert!(matches!(send(a.as_fd(), &door, &[]), Err(FrameError::TooLong)));
+    }
+}

@@ -1,0 +1,130 @@
+//! What PID 1 publishes about the box: the one value behind console, emergency page and dashboard.
+
+use std::{net::IpAddr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::unit::UnitInfo;
+
+/// The state of the whole box as PID 1 sees it. Published after every change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoxStatus {
+    /// The host name, without domain.
+    pub hostname: String,
+    /// Pilotlight's version.
+    pub version: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Since the kernel started (CLOCK_BOOTTIME).
+    pub uptime: Duration,
+    /// The steps of this boot in the order they began.
+    pub boot: Vec<StepReport>,
+    /// PID 1's own roles: front, manager, logd.
+    pub roles: Vec<UnitInfo>,
+    /// The services that PID 1 runs.
+    pub services: Vec<UnitInfo>,
+    /// The data file system.
+    pub data: DataState,
+    /// The network as `net` sees it.
+    pub net: NetSummary,
+    /// What the owner should know, most pressing first.
+    pub notices: Vec<Notice>,
+    /// What the box is on its way to, once it is going down.
+    pub going_down: Option<String>,
+}
+
+/// One named step of the boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// The step's name, as on console and in the log.
+    pub name: String,
+    /// When it began, since the kernel started.
+    pub began: Duration,
+    /// How it went so far.
+    pub outcome: StepOutcome,
+}
+
+/// How a boot step went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StepOutcome {
+    /// Done, after this long.
+    Done(Duration),
+    /// Failed: why, and what the box does about it.
+    Failed {
+        /// How long it took to fail.
+        after: Duration,
+        /// What went wrong, as a sentence.
+        why: String,
+        /// What the box does instead, as a sentence.
+        consequence: String,
+    },
+    /// Still at it.
+    Running,
+    /// Not needed here: why.
+    Skipped(String),
+}
+
+/// The data file system's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DataState {
+    /// There is none, or it can't be used: why.
+    Absent(String),
+    /// It has not answered a small write for this long.
+    Hanging(Duration),
+    /// Mounted and writable.
+    Mounted {
+        /// Bytes in all.
+        total: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// Not looked for yet.
+    #[default]
+    Pending,
+}
+
+/// The network in short.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetSummary {
+    /// The links, the services' own left out.
+    pub links: Vec<LinkSummary>,
+    /// The default gateway, if any.
+    pub gateway: Option<IpAddr>,
+    /// Name servers in the order of their use.
+    pub dns: Vec<IpAddr>,
+}
+
+/// One link in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkSummary {
+    /// The interface's name.
+    pub name: String,
+    /// The hardware address, as text.
+    pub mac: String,
+    /// Whether a cable (or its like) is there.
+    pub carrier: bool,
+    /// Addresses with prefix length.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Where the address is from, as a sentence: "DHCP from 10.0.2.2, renewed in 12 h".
+    pub origin: String,
+}
+
+/// Something the owner should know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// How pressing.
+    pub level: NoticeLevel,
+    /// What and why, as a sentence.
+    pub text: String,
+}
+
+/// How pressing a notice is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum NoticeLevel {
+    /// Something is broken.
+    Bad,
+    /// The owner should do something.
+    Care,
+    /// Worth knowing; never badges.
+    Info,
+}
