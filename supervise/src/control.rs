@@ -171,7 +171,9 @@ pub enum FrameError {
     #[error("a control frame does not parse: {0}")]
     Malformed(postcard::Error),
     /// The frame was cut by the kernel.
-    #[error("a control frame is longer than {MAX_FRAME} bytes or has more than {MAX_FDS} descriptors")]
+    #[error(
+        "a control frame is longer than {MAX_FRAME} bytes or has more than {MAX_FDS} descriptors"
+    )]
     TooLong,
 }
 
@@ -193,7 +195,12 @@ pub fn send<T: Serialize>(
     if !fds.is_empty() {
         control.push(SendAncillaryMessage::ScmRights(fds));
     }
-    match rustix::net::sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL) {
+    match rustix::net::sendmsg(
+        socket,
+        &[IoSlice::new(&bytes)],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    ) {
         Ok(_) => Ok(()),
         Err(Errno::PIPE | Errno::CONNRESET) => Err(FrameError::Closed),
         Err(errno) => Err(FrameError::Io(errno)),
@@ -228,7 +235,10 @@ pub fn receive<T: DeserializeOwned>(
             fds.extend(rights);
         }
     }
-    if got.flags.intersects(rustix::net::ReturnFlags::TRUNC | rustix::net::ReturnFlags::CTRUNC) {
+    if got
+        .flags
+        .intersects(rustix::net::ReturnFlags::TRUNC | rustix::net::ReturnFlags::CTRUNC)
+    {
         return Err(FrameError::TooLong);
     }
     if got.bytes == 0 {
@@ -255,7 +265,12 @@ mod tests {
     fn a_frame_arrives_with_its_descriptor() {
         let (a, b) = pair();
         let unit: UnitName = "front".parse().unwrap();
-        send(a.as_fd(), &Event::LogSource { unit: unit.clone() }, &[b.as_fd()]).unwrap();
+        send(
+            a.as_fd(),
+            &Event::LogSource { unit: unit.clone() },
+            &[b.as_fd()],
+        )
+        .unwrap();
         let (event, fds) = receive::<Event>(b.as_fd()).unwrap();
         assert_eq!(event, Event::LogSource { unit });
         assert_eq!(fds.len(), 1);
@@ -266,22 +281,34 @@ mod tests {
         let (a, b) = pair();
         rustix::io::write(&a, &[0xff; 40]).unwrap();
         send(a.as_fd(), &Request::List, &[]).unwrap();
-        assert!(matches!(receive::<Request>(b.as_fd()), Err(FrameError::Malformed(_))));
+        assert!(matches!(
+            receive::<Request>(b.as_fd()),
+            Err(FrameError::Malformed(_))
+        ));
         assert_eq!(receive::<Request>(b.as_fd()).unwrap().0, Request::List);
     }
 
     #[test]
     fn the_end_of_the_peer_is_told_from_an_empty_socket() {
         let (a, b) = pair();
-        assert!(matches!(receive::<Request>(b.as_fd()), Err(FrameError::Io(Errno::AGAIN))));
+        assert!(matches!(
+            receive::<Request>(b.as_fd()),
+            Err(FrameError::Io(Errno::AGAIN))
+        ));
         drop(a);
-        assert!(matches!(receive::<Request>(b.as_fd()), Err(FrameError::Closed)));
+        assert!(matches!(
+            receive::<Request>(b.as_fd()),
+            Err(FrameError::Closed)
+        ));
     }
 
     #[test]
     fn an_overlong_message_is_refused_before_it_is_sent() {
         let (a, _b) = pair();
         let door = Request::ConfigureDoor(vec![0; MAX_FRAME]);
-        assert!(matches!(send(a.as_fd(), &door, &[]), Err(FrameError::TooLong)));
+        assert!(matches!(
+            send(a.as_fd(), &door, &[]),
+            Err(FrameError::TooLong)
+        ));
     }
 }

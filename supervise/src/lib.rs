@@ -9,9 +9,18 @@
 //! | [`unit`] | a supervised process: its name, its state, how it ended |
 //! | [`status`] | what PID 1 publishes about the whole box |
 //! | [`control`] | the control protocol between PID 1 and its roles: types and framing |
+//! | [`spawn`] | starting a process with exactly what is listed |
+//! | [`reaper`] | taking ended children off the kernel's hands |
+//! | [`cgroup`] | control groups: limits, and ending all at once |
+//! | [`backoff`] | when to start again |
 //! | [`log`] | a log line's way out of a process: one write, never waited for |
 
+pub mod backoff;
+pub mod cgroup;
 pub mod control;
+mod fork;
 pub mod log;
+pub mod reaper;
+pub mod spawn;
 pub mod status;
 pub mod unit;

@@ -35,7 +35,10 @@ pub fn line(level: Level, text: fmt::Arguments<'_>) {
 
 /// Writes one line to `fd` as one packet; see [`line`].
 pub fn line_to(fd: BorrowedFd<'_>, level: Level, text: fmt::Arguments<'_>) {
-    let mut packet = Packet { bytes: [0; MAX_LINE], len: 0 };
+    let mut packet = Packet {
+        bytes: [0; MAX_LINE],
+        len: 0,
+    };
     let lost = DROPPED.swap(0, Ordering::Relaxed);
     let _ = write!(packet, "<{}>", level as u8);
     if lost > 0 {
@@ -96,16 +99,26 @@ mod tests {
     #[test]
     fn a_line_is_one_packet_with_its_priority() {
         let (writer, reader) = UnixDatagram::pair().unwrap();
-        line_to(writer.as_fd(), Level::Warning, format_args!("disk {} is slow", "vda"));
+        line_to(
+            writer.as_fd(),
+            Level::Warning,
+            format_args!("disk {} is slow", "vda"),
+        );
         let mut bytes = [0; 100];
-        let n = std::fs::File::from(std::os::fd::OwnedFd::from(reader)).read(&mut bytes).unwrap();
+        let n = std::fs::File::from(std::os::fd::OwnedFd::from(reader))
+            .read(&mut bytes)
+            .unwrap();
         assert_eq!(&bytes[..n], b"<4>disk vda is slow\n");
     }
 
     #[test]
     fn an_overlong_line_is_cut_not_lost() {
         let (writer, reader) = UnixDatagram::pair().unwrap();
-        line_to(writer.as_fd(), Level::Info, format_args!("{}", "x".repeat(9000)));
+        line_to(
+            writer.as_fd(),
+            Level::Info,
+            format_args!("{}", "x".repeat(9000)),
+        );
         let mut bytes = [0; 9000];
         assert_eq!(reader.recv(&mut bytes).unwrap(), MAX_LINE);
     }

@@ -33,7 +33,8 @@ impl FromStr for UnitName {
     type Err = BadUnitName;
 
     fn from_str(name: &str) -> Result<Self, BadUnitName> {
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+        let allowed =
+            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
         let first = name.bytes().next();
         if name.len() > MAX_NAME
             || !first.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
@@ -113,7 +114,11 @@ impl fmt::Display for Exit {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::NotStarted(errno) => {
-                write!(f, "not started: {}", std::io::Error::from_raw_os_error(*errno))
+                write!(
+                    f,
+                    "not started: {}",
+                    std::io::Error::from_raw_os_error(*errno)
+                )
             }
             Self::Signal(signal) => write!(f, "killed by signal {signal}"),
         }
@@ -152,14 +157,27 @@ mod tests {
         for good in ["front", "service-demo", "a.b-c", "0"] {
             assert_eq!(good.parse::<UnitName>().unwrap().as_str(), good);
         }
-        for bad in ["", ".", "..", "-a", "a/b", "A", "a b", "a\0", &"x".repeat(65)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "-a",
+            "a/b",
+            "A",
+            "a b",
+            "a\0",
+            &"x".repeat(65),
+        ] {
             assert!(bad.parse::<UnitName>().is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn a_service_unit_gives_its_id_back() {
-        assert_eq!(UnitName::service("demo").unwrap().service_id(), Some("demo"));
+        assert_eq!(
+            UnitName::service("demo").unwrap().service_id(),
+            Some("demo")
+        );
         assert_eq!("front".parse::<UnitName>().unwrap().service_id(), None);
     }
 
