@@ -14,13 +14,17 @@
 //! | [`cgroup`] | control groups: limits, and ending all at once |
 //! | [`backoff`] | when to start again |
 //! | [`log`] | a log line's way out of a process: one write, never waited for |
+//! | [`log_query`] | asking `logd` for lines |
+//! | [`utc`] | instants as people write them |
 
 pub mod backoff;
 pub mod cgroup;
 pub mod control;
 mod fork;
 pub mod log;
+pub mod log_query;
 pub mod reaper;
 pub mod spawn;
 pub mod status;
 pub mod unit;
+pub mod utc;
