@@ -1,8 +1,8 @@
 //! The few kernel calls that neither the standard library nor rustix wraps, made safe.
 //!
 //! Everything unsafe is in the private module `raw` and in [`packet`], each block with its proof;
-//! the modules below turn it into types that cannot be misused. Nothing here knows about the box: what a loop device
-//! or a user namespace is for, its callers decide.
+//! the modules below turn it into types that cannot be misused. Nothing here knows about the box:
+//! what a loop device or a user namespace is for, its callers decide.
 //!
 //! | module | concept |
 //! |---|---|
