@@ -1,2 +1,79 @@
-//! (in the making)
-fn main() {}
+//! The monitor: one small process a service, which builds the service's container and stays until
+//! it has ended.
+//!
+//! It exists because liblxc is C, forks, and changes signal masks and namespaces of its caller: a
+//! crash there must cost one service. It is a direct child of PID 1, which gives it the plan as
+//! descriptor 4, the log as standard output and error, a control group, and as its one argument
+//! the folder that the plan's folders must be in. It knows nothing else about the box.
+//!
+//! All it mounts is in a mount namespace of its own, so that its death cleans up. While it runs,
+//! liblxc hands SIGTERM on to the container's first process; it exits as the container did.
+
+mod container;
+mod error;
+mod exit;
+mod leftovers;
+mod lxc;
+mod mounts;
+mod namespace;
+mod rootfs;
+
+use std::{fs::File, io::Read as _, path::Path, process::ExitCode};
+
+use rustix::fs::{Mode, OFlags};
+use services::plan::{PLAN_FD, Plan};
+
+use crate::error::Error;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(exit) => exit,
+        Err(error) => {
+            supervise::error!("{error}");
+            ExitCode::from(exit::NOT_STARTED)
+        }
+    }
+}
+
+fn run() -> Result<ExitCode, Error> {
+    let data = std::env::args_os().nth(1).ok_or(Error::NoDataFolder)?;
+    let plan = read_plan()?;
+    check_folders(&plan, Path::new(&data))?;
+    namespace::own_mounts()
+        .map_err(Error::call("unshare the mount namespace of", "the monitor"))?;
+    rootfs::stage()?;
+    let root = rootfs::build(&plan)?;
+    leftovers::clear(&plan)?;
+    let outcome = container::run(&plan, &root)?;
+    supervise::info!("the container ended: {outcome}");
+    Ok(outcome.exit_code())
+}
+
+fn read_plan() -> Result<Plan, Error> {
+    // Opened anew by name: the descriptor is PID 1's, shared with others, and so is its position.
+    let path = format!("/proc/self/fd/{PLAN_FD}");
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Error::call("open", "the plan (descriptor 4)"))?;
+    let mut bytes = Vec::new();
+    File::from(file)
+        .take(MAX_PLAN)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io("read", "the plan (descriptor 4)"))?;
+    Ok(Plan::from_bytes(&bytes)?)
+}
+
+/// The manager writes plans, and is not root: a plan may name no folder but the service's own.
+fn check_folders(plan: &Plan, data: &Path) -> Result<(), Error> {
+    let own = data.join(&plan.id);
+    let folders = plan.volumes.iter().map(|volume| &volume.source);
+    for folder in folders.chain([&plan.scratch]) {
+        let plain = services::plan::is_inner_path(folder);
+        if !plain || !folder.starts_with(&own) || plan.id.contains('/') || plan.id.is_empty() {
+            return Err(Error::ForeignFolder(folder.clone(), own));
+        }
+    }
+    Ok(())
+}
+
+/// A plan is a few kilobytes; what is longer does not parse.
+const MAX_PLAN: u64 = 1 << 20;

@@ -1,0 +1,131 @@
+//! liblxc, opened at run time: the few calls used, behind a type that cannot be misused.
+//!
+//! `struct lxc_container` is a table of function pointers whose order is liblxc's ABI (members are
+//! only ever appended); the part of it up to the last member used is laid out here, and checked
+//! against the real header in this module's tests. Everything unsafe of the monitor that concerns
+//! liblxc is in this module.
+#![allow(unsafe_code)]
+
+use std::{
+    ffi::{CString, c_char, c_int, c_void},
+    path::Path,
+    ptr::{self, NonNull},
+};
+
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+
+use crate::{error::Error, exit::Outcome};
+
+/// A container that liblxc keeps for us, by name.
+pub(crate) struct Container {
+    raw: NonNull<RawContainer>,
+    put: unsafe extern "C" fn(*mut RawContainer) -> c_int,
+    /// The code behind all pointers above: dropped last.
+    _library: Library,
+}
+
+impl Container {
+    /// Loads liblxc and makes an unconfigured container; liblxc's own files go below `folder`.
+    pub(crate) fn new(name: &str, folder: &Path) -> Result<Self, Error> {
+        let no_container = || Error::NoContainer(name.to_owned());
+        let c_name = CString::new(name).map_err(|_| no_container())?;
+        let c_folder =
+            CString::new(folder.as_os_str().as_encoded_bytes()).map_err(|_| no_container())?;
+        // SAFETY: liblxc's initialisers are those of a plain shared library; the signatures are
+        // those of `lxc/lxccontainer.h`.
+        let (library, create, put) = unsafe {
+            let library = Library::open(Some(LIBRARY), RTLD_NOW | RTLD_LOCAL)?;
+            let create = *library.get::<NewContainer>(b"lxc_container_new\0")?;
+            let put = *library.get::<PutContainer>(b"lxc_container_put\0")?;
+            (library, create, put)
+        };
+        // SAFETY: two C strings that live through the call; liblxc copies them.
+        let raw = unsafe { create(c_name.as_ptr(), c_folder.as_ptr()) };
+        let raw = NonNull::new(raw).ok_or_else(no_container)?;
+        let container = Self {
+            raw,
+            put,
+            _library: library,
+        };
+        let table = container.table();
+        // SAFETY: `raw` is a live container, and these are its own functions.
+        unsafe {
+            (table.clear_config)(container.raw.as_ptr());
+            (table.want_daemonize)(container.raw.as_ptr(), false);
+            (table.want_close_all_fds)(container.raw.as_ptr(), true);
+        }
+        Ok(container)
+    }
+
+    /// Sets one configuration item (`lxc.container.conf(5)`).
+    pub(crate) fn set(&self, key: &str, value: &str) -> Result<(), Error> {
+        let refused = || Error::Setting {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        };
+        let c_key = CString::new(key).map_err(|_| refused())?;
+        let c_value = CString::new(value).map_err(|_| refused())?;
+        // SAFETY: a live container and two C strings that live through the call.
+        let set = unsafe {
+            (self.table().set_config_item)(self.raw.as_ptr(), c_key.as_ptr(), c_value.as_ptr())
+        };
+        if set { Ok(()) } else { Err(refused()) }
+    }
+
+    /// Starts the container and stays until it has ended. Signals that arrive meanwhile go to its
+    /// first process. `None` if it never started.
+    pub(crate) fn run(self) -> Option<Outcome> {
+        // SAFETY: a live container; a null argument vector means `lxc.init.cmd`.
+        let started = unsafe { (self.table().start)(self.raw.as_ptr(), 0, ptr::null()) };
+        Outcome::decode(started, self.table().error_num)
+    }
+
+    fn table(&self) -> &RawContainer {
+        // SAFETY: liblxc made it, keeps it until `put`, and no reference outlives a call here.
+        unsafe { self.raw.as_ref() }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // SAFETY: the one reference we hold, given back once.
+        unsafe { (self.put)(self.raw.as_ptr()) };
+    }
+}
+
+type NewContainer = unsafe extern "C" fn(*const c_char, *const c_char) -> *mut RawContainer;
+type PutContainer = unsafe extern "C" fn(*mut RawContainer) -> c_int;
+/// A member that is not used here.
+type Unused = *const c_void;
+type ByValue = unsafe extern "C" fn(*mut RawContainer, bool) -> bool;
+
+/// `struct lxc_container` of `lxc/lxccontainer.h`, up to the last member used.
+#[repr(C)]
+struct RawContainer {
+    name: Unused,
+    configfile: Unused,
+    pidfile: Unused,
+    slock: Unused,
+    privlock: Unused,
+    numthreads: c_int,
+    lxc_conf: Unused,
+    error_string: Unused,
+    error_num: c_int,
+    daemonize: bool,
+    config_path: Unused,
+    /// `is_defined`, `state`, `is_running`, `freeze`, `unfreeze`, `init_pid`, `load_config`.
+    before_start: [Unused; 7],
+    start: unsafe extern "C" fn(*mut RawContainer, c_int, *const *const c_char) -> bool,
+    /// `startl`, `stop`.
+    after_start: [Unused; 2],
+    want_daemonize: ByValue,
+    want_close_all_fds: ByValue,
+    /// `config_file_name`, `wait`.
+    before_set: [Unused; 2],
+    set_config_item: unsafe extern "C" fn(*mut RawContainer, *const c_char, *const c_char) -> bool,
+    /// `destroy`, `save_config`, `create`, `createl`, `rename`, `reboot`, `shutdown`.
+    after_set: [Unused; 7],
+    clear_config: unsafe extern "C" fn(*mut RawContainer),
+}
+
+const LIBRARY: &str = "liblxc.so.1";
