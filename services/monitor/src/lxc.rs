@@ -42,19 +42,11 @@ impl Container {
         // SAFETY: two C strings that live through the call; liblxc copies them.
         let raw = unsafe { create(c_name.as_ptr(), c_folder.as_ptr()) };
         let raw = NonNull::new(raw).ok_or_else(no_container)?;
-        let container = Self {
+        Ok(Self {
             raw,
             put,
             _library: library,
-        };
-        let table = container.table();
-        // SAFETY: `raw` is a live container, and these are its own functions.
-        unsafe {
-            (table.clear_config)(container.raw.as_ptr());
-            (table.want_daemonize)(container.raw.as_ptr(), false);
-            (table.want_close_all_fds)(container.raw.as_ptr(), true);
-        }
-        Ok(container)
+        })
     }
 
     /// Sets one configuration item (`lxc.container.conf(5)`).
@@ -75,8 +67,13 @@ impl Container {
     /// Starts the container and stays until it has ended. Signals that arrive meanwhile go to its
     /// first process. `None` if it never started.
     pub(crate) fn run(self) -> Option<Outcome> {
+        let (raw, table) = (self.raw.as_ptr(), self.table());
+        // SAFETY: a live container and its own functions. Both need a configuration, so they are
+        // called after `set`; refused, the container would run behind our back, so it is not run.
+        let ready =
+            unsafe { (table.want_daemonize)(raw, false) && (table.want_close_all_fds)(raw, true) };
         // SAFETY: a live container; a null argument vector means `lxc.init.cmd`.
-        let started = unsafe { (self.table().start)(self.raw.as_ptr(), 0, ptr::null()) };
+        let started = ready && unsafe { (table.start)(raw, 0, ptr::null()) };
         Outcome::decode(started, self.table().error_num)
     }
 
@@ -123,9 +120,6 @@ struct RawContainer {
     /// `config_file_name`, `wait`.
     before_set: [Unused; 2],
     set_config_item: unsafe extern "C" fn(*mut RawContainer, *const c_char, *const c_char) -> bool,
-    /// `destroy`, `save_config`, `create`, `createl`, `rename`, `reboot`, `shutdown`.
-    after_set: [Unused; 7],
-    clear_config: unsafe extern "C" fn(*mut RawContainer),
 }
 
 const LIBRARY: &str = "liblxc.so.1";
