@@ -1,0 +1,446 @@
+//! The JSON document that the page shows, made from the host's snapshot.
+//!
+//! It says when things began, never how long they have lasted, so that a box where nothing happens
+//! sends nothing: the page counts time by itself from the uptime in each heartbeat.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+use supervise::{
+    status::{BoxStatus, DataState, LinkSummary, NoticeLevel, StepOutcome, StepReport},
+    unit::{UnitInfo, UnitState},
+};
+
+use crate::{
+    host::{Interface, ServiceState, ServiceView, Snapshot},
+    metrics::Metrics,
+};
+
+mod needs;
+
+pub use needs::Need;
+
+/// Everything the page shows but the log.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Document {
+    /// The box itself.
+    #[serde(rename = "box")]
+    pub machine: Machine,
+    /// What the owner should look at, most pressing first. Empty: all is well.
+    pub needs: Vec<Need>,
+    /// The services by id.
+    pub services: BTreeMap<String, ServiceRow>,
+    /// PID 1's own roles.
+    pub roles: Vec<RoleRow>,
+    /// The steps of this boot in the order they began.
+    pub boot: Vec<StepRow>,
+    /// The links with their addresses.
+    pub links: Vec<LinkRow>,
+    /// What is worth knowing and needs nobody.
+    pub notices: Vec<String>,
+    /// Load and memory, if the kernel told.
+    pub metrics: Option<Metrics>,
+}
+
+/// The box itself.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Machine {
+    /// The host name.
+    pub name: String,
+    /// Pilotlight's version.
+    pub version: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// What the box is on its way to, once it is going down.
+    pub going_down: Option<String>,
+    /// The data file system.
+    pub data: DataRow,
+    /// The default gateway.
+    pub gateway: Option<String>,
+    /// The name servers.
+    pub dns: Vec<String>,
+}
+
+/// A thing's state as a colour and a shape; a word always stands beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mark {
+    /// Failing.
+    Bad,
+    /// Not as it should be.
+    Care,
+    /// Stopped, and meant to be.
+    Off,
+    /// As it should be.
+    Ok,
+    /// On its way.
+    Wait,
+}
+
+/// The data file system.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataRow {
+    /// How it is.
+    pub mark: Mark,
+    /// The same in words.
+    pub word: String,
+    /// Bytes in all, if it is mounted.
+    pub total: Option<u64>,
+    /// Bytes free, if it is mounted.
+    pub free: Option<u64>,
+}
+
+/// One service.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceRow {
+    /// Its name for people.
+    pub title: String,
+    /// Its version, if it is known.
+    pub version: Option<String>,
+    /// How it is.
+    pub mark: Mark,
+    /// The same in words.
+    pub word: &'static str,
+    /// Why it is so.
+    pub why: Option<String>,
+    /// Since when, in seconds of the box's uptime.
+    pub since: u64,
+    /// How often it was started again by itself.
+    pub restarts: u32,
+    /// Whether it is meant to run, so that stopping it makes sense.
+    pub wanted: bool,
+    /// What of it a browser can open.
+    pub interfaces: Vec<Interface>,
+}
+
+/// One of PID 1's roles.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleRow {
+    /// Its unit's name.
+    pub name: String,
+    /// How it is.
+    pub mark: Mark,
+    /// The same in words.
+    pub word: &'static str,
+    /// Why it is so.
+    pub why: Option<String>,
+    /// Since when, in seconds of the box's uptime.
+    pub since: u64,
+    /// How often it was started again.
+    pub restarts: u32,
+}
+
+/// One step of the boot.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepRow {
+    /// Its name.
+    pub name: String,
+    /// How it went.
+    pub mark: Mark,
+    /// When it began, in milliseconds of the box's uptime.
+    pub began_ms: u64,
+    /// How long it took, in milliseconds, once it is over.
+    pub took_ms: Option<u64>,
+    /// Why it failed or was left out.
+    pub why: Option<String>,
+    /// What the box does instead.
+    pub consequence: Option<String>,
+}
+
+/// One link.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkRow {
+    /// The interface's name.
+    pub name: String,
+    /// The hardware address.
+    pub mac: String,
+    /// Whether a cable, or its like, is there.
+    pub carrier: bool,
+    /// Addresses with prefix length.
+    pub addresses: Vec<String>,
+    /// Where the addresses are from, as a sentence.
+    pub origin: String,
+}
+
+impl Document {
+    /// Makes the document of one moment.
+    pub fn new(snapshot: &Snapshot, metrics: Option<Metrics>) -> Self {
+        let status = &snapshot.status;
+        let services = services(snapshot);
+        Self {
+            machine: machine(status),
+            needs: needs::find(status, &services),
+            services,
+            roles: status
+                .roles
+                .iter()
+                .map(|unit| role(unit, status.uptime))
+                .collect(),
+            boot: status.boot.iter().map(step).collect(),
+            links: status.net.links.iter().map(link).collect(),
+            notices: info(status),
+            metrics,
+        }
+    }
+}
+
+fn machine(status: &BoxStatus) -> Machine {
+    Machine {
+        name: status.hostname.clone(),
+        version: status.version.clone(),
+        kernel: status.kernel.clone(),
+        going_down: status.going_down.clone(),
+        data: data(&status.data),
+        gateway: status.net.gateway.map(|address| address.to_string()),
+        dns: status.net.dns.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn data(state: &DataState) -> DataRow {
+    let (mark, word) = match state {
+        DataState::Absent(why) => (Mark::Bad, why.clone()),
+        // Not for how long: that would change with every snapshot.
+        DataState::Hanging(_) => (Mark::Bad, "The data disk does not answer.".to_owned()),
+        DataState::Mounted { .. } => (Mark::Ok, "Mounted".to_owned()),
+        DataState::Pending => (Mark::Wait, "Not looked for yet".to_owned()),
+    };
+    let (total, free) = match state {
+        DataState::Mounted { total, free } => (Some(*total), Some(free / MIB * MIB)),
+        DataState::Absent(_) | DataState::Hanging(_) | DataState::Pending => (None, None),
+    };
+    DataRow {
+        mark,
+        word,
+        total,
+        free,
+    }
+}
+
+/// What the manager knows, and what only PID 1's table has: with its store gone the manager knows
+/// nothing, and the services run all the same.
+fn services(snapshot: &Snapshot) -> BTreeMap<String, ServiceRow> {
+    let uptime = snapshot.status.uptime;
+    let units = snapshot.status.services.iter();
+    let mut rows = units
+        .filter_map(|unit| {
+            Some((
+                unit.unit.service_id()?.to_owned(),
+                running_unit(unit, uptime),
+            ))
+        })
+        .collect::<BTreeMap<_, _>>();
+    rows.extend(
+        snapshot
+            .services
+            .iter()
+            .map(|view| (view.id.clone(), service(view, uptime))),
+    );
+    rows
+}
+
+fn service(view: &ServiceView, uptime: Duration) -> ServiceRow {
+    let (mark, word) = match view.state {
+        ServiceState::Degraded => (Mark::Care, "Running, with trouble"),
+        ServiceState::Failing => (Mark::Bad, "Failing"),
+        ServiceState::Running => (Mark::Ok, "Running"),
+        ServiceState::Starting => (Mark::Wait, "Starting"),
+        ServiceState::Stopped => (Mark::Off, "Stopped"),
+        ServiceState::Stopping => (Mark::Wait, "Stopping"),
+    };
+    ServiceRow {
+        title: view.title.clone(),
+        version: Some(view.version.clone()),
+        mark,
+        word,
+        why: view.why.clone(),
+        since: began(uptime, view.since),
+        restarts: view.restarts,
+        wanted: !matches!(view.state, ServiceState::Stopped | ServiceState::Stopping),
+        interfaces: view.interfaces.clone(),
+    }
+}
+
+fn running_unit(unit: &UnitInfo, uptime: Duration) -> ServiceRow {
+    let (mark, word, why) = unit_state(&unit.state);
+    ServiceRow {
+        title: unit
+            .unit
+            .service_id()
+            .unwrap_or(unit.unit.as_str())
+            .to_owned(),
+        version: None,
+        mark,
+        word,
+        why,
+        since: began(uptime, unit.since),
+        restarts: unit.restarts,
+        wanted: !matches!(unit.state, UnitState::Stopped | UnitState::Stopping),
+        interfaces: Vec::new(),
+    }
+}
+
+fn role(unit: &UnitInfo, uptime: Duration) -> RoleRow {
+    let (mark, word, why) = unit_state(&unit.state);
+    RoleRow {
+        name: unit.unit.to_string(),
+        mark,
+        word,
+        why,
+        since: began(uptime, unit.since),
+        restarts: unit.restarts,
+    }
+}
+
+fn unit_state(state: &UnitState) -> (Mark, &'static str, Option<String>) {
+    match state {
+        UnitState::BackingOff { last, .. } => (
+            Mark::Bad,
+            "Failing",
+            Some(format!("It ended ({last}) and is tried again.")),
+        ),
+        UnitState::Ended(exit) if exit.success() => (Mark::Off, "Ended", None),
+        UnitState::Ended(exit) => (
+            Mark::Bad,
+            "Ended",
+            Some(format!("It ended ({exit}) and is not tried again.")),
+        ),
+        UnitState::Running => (Mark::Ok, "Running", None),
+        UnitState::Stopping => (Mark::Wait, "Stopping", None),
+        UnitState::Stopped => (Mark::Off, "Stopped", None),
+    }
+}
+
+fn step(report: &StepReport) -> StepRow {
+    let (mark, took, why, consequence) = match &report.outcome {
+        StepOutcome::Done(took) => (Mark::Ok, Some(took), None, None),
+        StepOutcome::Failed {
+            after,
+            why,
+            consequence,
+        } => (
+            Mark::Bad,
+            Some(after),
+            Some(why.clone()),
+            Some(consequence.clone()),
+        ),
+        StepOutcome::Running => (Mark::Wait, None, None, None),
+        StepOutcome::Skipped(why) => (Mark::Off, None, Some(why.clone()), None),
+    };
+    StepRow {
+        name: report.name.clone(),
+        mark,
+        began_ms: millis(report.began),
+        took_ms: took.copied().map(millis),
+        why,
+        consequence,
+    }
+}
+
+fn link(link: &LinkSummary) -> LinkRow {
+    let address = |(address, prefix): &(std::net::IpAddr, u8)| format!("{address}/{prefix}");
+    LinkRow {
+        name: link.name.clone(),
+        mac: link.mac.clone(),
+        carrier: link.carrier,
+        addresses: link.addresses.iter().map(address).collect(),
+        origin: link.origin.clone(),
+    }
+}
+
+fn info(status: &BoxStatus) -> Vec<String> {
+    let notices = status
+        .notices
+        .iter()
+        .filter(|notice| notice.level == NoticeLevel::Info);
+    notices.map(|notice| notice.text.clone()).collect()
+}
+
+/// The second of uptime at which something that has lasted for `since` began.
+///
+/// Rounded, not cut: two snapshots taken a few milliseconds apart shall agree.
+fn began(uptime: Duration, since: Duration) -> u64 {
+    uptime
+        .saturating_sub(since)
+        .saturating_add(Duration::from_millis(500))
+        .as_secs()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Finer than that, free space would change with every line of the log.
+const MIB: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use supervise::unit::{Exit, UnitName};
+
+    use super::*;
+
+    fn unit(name: UnitName, state: UnitState) -> UnitInfo {
+        let since = Duration::from_secs(5);
+        UnitInfo {
+            unit: name,
+            state,
+            pid: Some(9),
+            generation: 1,
+            spec_hash: [0; 32],
+            restarts: 0,
+            since,
+        }
+    }
+
+    #[test]
+    fn a_service_that_only_pid_1_knows_is_shown() {
+        let known = UnitName::service("demo").unwrap();
+        let state = UnitState::BackingOff {
+            retry_in: Duration::from_secs(3),
+            last: Exit::Signal(9),
+        };
+        let status = BoxStatus {
+            services: vec![unit(known, state)],
+            ..BoxStatus::default()
+        };
+        let document = Document::new(
+            &Snapshot {
+                status,
+                services: Vec::new(),
+            },
+            None,
+        );
+        let row = &document.services["demo"];
+        assert_eq!((row.mark, row.wanted), (Mark::Bad, true));
+        assert!(row.why.as_deref().unwrap().contains("killed by signal 9"));
+    }
+
+    #[test]
+    fn time_passing_alone_changes_nothing() {
+        let at = |seconds: u64| {
+            let mut role = unit("front".parse().unwrap(), UnitState::Running);
+            role.since = Duration::from_secs(seconds - 10);
+            let status = BoxStatus {
+                uptime: Duration::from_secs(seconds),
+                roles: vec![role],
+                data: DataState::Hanging(Duration::from_secs(seconds)),
+                ..BoxStatus::default()
+            };
+            let document = Document::new(
+                &Snapshot {
+                    status,
+                    services: Vec::new(),
+                },
+                None,
+            );
+            serde_json::to_value(document).unwrap()
+        };
+        assert_eq!(at(60), at(61));
+    }
+}

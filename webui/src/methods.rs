@@ -1,0 +1,349 @@
+//! The API's methods, and their machine-readable description.
+//!
+//! One table names them all; what a method does and what is said of it can't drift apart unseen.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use supervise::{control::Power, unit::UnitName};
+use tokio::time::timeout;
+
+use crate::{
+    feed::Feed,
+    host::{Host, ServiceCommand},
+    metrics::Metrics,
+    rpc::{self, Failure},
+};
+
+/// One method of the API.
+pub(crate) struct Method {
+    /// `<thing>.<verb>`.
+    name: &'static str,
+    /// What it does, as a sentence.
+    summary: &'static str,
+    /// Its parameters.
+    params: &'static [Param],
+    /// Whether it changes something, and so needs the setup code over the network.
+    pub(crate) changes: bool,
+    action: Action,
+}
+
+/// One parameter.
+struct Param {
+    name: &'static str,
+    /// Its JSON Schema, as text.
+    schema: &'static str,
+    required: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Action {
+    CodeCheck,
+    Logs,
+    Metrics,
+    Power,
+    RestartRole,
+    Service(ServiceCommand),
+    Services,
+    Status,
+}
+
+/// The method called `name`.
+pub(crate) fn find(name: &str) -> Result<&'static Method, Failure> {
+    METHODS
+        .iter()
+        .find(|method| method.name == name)
+        .ok_or_else(|| {
+            let message = format!("There is no method {name:?}. GET /api lists them.");
+            Failure::new(rpc::METHOD_NOT_FOUND, message)
+        })
+}
+
+impl Method {
+    /// Does it. Whether the caller may is the caller's to have checked.
+    pub(crate) async fn run(
+        &self,
+        params: Value,
+        host: &Arc<dyn Host>,
+        feed: &Feed,
+    ) -> Result<Value, Failure> {
+        match self.action {
+            Action::CodeCheck => Ok(json!(true)),
+            Action::Logs => logs(read(params)?, host).await,
+            Action::Metrics => match Metrics::read() {
+                Ok(metrics) => Ok(json!(metrics)),
+                Err(error) => Err(Failure::new(rpc::REFUSED, format!("{error}."))),
+            },
+            Action::Power => refuse(host.power(read::<PowerParams>(params)?.how.into())),
+            Action::RestartRole => {
+                refuse(host.restart_role(&known_role(&read::<RoleParams>(params)?.role)?))
+            }
+            Action::Service(command) => {
+                refuse(host.service(&read::<ServiceParams>(params)?.id, command))
+            }
+            Action::Services => Ok(feed.document()["services"].take()),
+            Action::Status => Ok(feed.document()),
+        }
+    }
+}
+
+/// The description that `GET /api` answers with (OpenRPC 1.3).
+pub(crate) fn describe() -> Value {
+    let methods = METHODS.iter().map(|method| {
+        let params = method.params.iter().map(|param| {
+            let schema = serde_json::from_str::<Value>(param.schema).unwrap_or_default();
+            json!({ "name": param.name, "required": param.required, "schema": schema })
+        });
+        json!({
+            "name": method.name,
+            "summary": method.summary,
+            "paramStructure": "by-name",
+            "params": params.collect::<Vec<_>>(),
+            "result": { "name": "result", "schema": {} },
+            "x-needs-code": method.changes,
+        })
+    });
+    json!({
+        "openrpc": "1.3.2",
+        "info": { "title": "Pilotlight", "version": env!("CARGO_PKG_VERSION") },
+        "servers": [{ "name": "this box", "url": "/api" }],
+        "methods": methods.collect::<Vec<_>>(),
+    })
+}
+
+async fn logs(params: LogParams, host: &Arc<dyn Host>) -> Result<Value, Failure> {
+    let lines = params.lines.unwrap_or(DEFAULT_LINES).min(MAX_LINES);
+    match timeout(DEADLINE, host.logs(params.unit, lines)).await {
+        Ok(Ok(lines)) => Ok(json!(lines)),
+        Ok(Err(why)) => Err(Failure::new(rpc::REFUSED, why)),
+        Err(_) => Err(Failure::new(
+            rpc::TIMED_OUT,
+            "The log did not answer in time.",
+        )),
+    }
+}
+
+/// Only PID 1's own roles: services have methods of their own.
+fn known_role(name: &str) -> Result<UnitName, Failure> {
+    let known = ROLES.contains(&name).then(|| name.parse().ok()).flatten();
+    known.ok_or_else(|| {
+        Failure::new(
+            rpc::INVALID_PARAMS,
+            format!("The roles are {}.", ROLES.join(", ")),
+        )
+    })
+}
+
+fn read<T: DeserializeOwned>(params: Value) -> Result<T, Failure> {
+    serde_json::from_value(params)
+        .map_err(|error| Failure::new(rpc::INVALID_PARAMS, format!("Wrong parameters: {error}.")))
+}
+
+fn refuse(result: Result<(), String>) -> Result<Value, Failure> {
+    result
+        .map(|()| json!(true))
+        .map_err(|why| Failure::new(rpc::REFUSED, why))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogParams {
+    unit: Option<UnitName>,
+    lines: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceParams {
+    id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoleParams {
+    role: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PowerParams {
+    how: How,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum How {
+    Halt,
+    PowerOff,
+    Reboot,
+}
+
+impl From<How> for Power {
+    fn from(how: How) -> Self {
+        match how {
+            How::Halt => Self::Halt,
+            How::PowerOff => Self::PowerOff,
+            How::Reboot => Self::Reboot,
+        }
+    }
+}
+
+const fn look(
+    name: &'static str,
+    summary: &'static str,
+    params: &'static [Param],
+    action: Action,
+) -> Method {
+    Method {
+        name,
+        summary,
+        params,
+        changes: false,
+        action,
+    }
+}
+
+const fn change(
+    name: &'static str,
+    summary: &'static str,
+    params: &'static [Param],
+    action: Action,
+) -> Method {
+    Method {
+        name,
+        summary,
+        params,
+        changes: true,
+        action,
+    }
+}
+
+const METHODS: &[Method] = &[
+    look(
+        "box.status",
+        "The whole state of the box, as the page shows it.",
+        &[],
+        Action::Status,
+    ),
+    look(
+        "box.metrics",
+        "Load and memory, read now.",
+        &[],
+        Action::Metrics,
+    ),
+    change(
+        "box.power",
+        "Turns the box off, or starts it again.",
+        &[HOW],
+        Action::Power,
+    ),
+    look(
+        "logs.tail",
+        "The last log lines, oldest first.",
+        &[UNIT, LINES],
+        Action::Logs,
+    ),
+    look("service.list", "The services by id.", &[], Action::Services),
+    change(
+        "service.start",
+        "Starts a service and keeps it running.",
+        &[ID],
+        Action::Service(ServiceCommand::Start),
+    ),
+    change(
+        "service.stop",
+        "Stops a service and keeps it stopped.",
+        &[ID],
+        Action::Service(ServiceCommand::Stop),
+    ),
+    change(
+        "service.restart",
+        "Stops a service and starts it again.",
+        &[ID],
+        Action::Service(ServiceCommand::Restart),
+    ),
+    change(
+        "role.restart",
+        "Replaces a part of the server itself.",
+        &[ROLE],
+        Action::RestartRole,
+    ),
+    change(
+        "setup.check",
+        "Says whether the setup code is right.",
+        &[],
+        Action::CodeCheck,
+    ),
+];
+
+const ID: Param = Param {
+    name: "id",
+    schema: r#"{"type":"string"}"#,
+    required: true,
+};
+const UNIT: Param = Param {
+    name: "unit",
+    schema: r#"{"type":"string"}"#,
+    required: false,
+};
+const LINES: Param = Param {
+    name: "lines",
+    schema: r#"{"type":"integer","minimum":0,"maximum":1000,"default":100}"#,
+    required: false,
+};
+const HOW: Param = Param {
+    name: "how",
+    schema: r#"{"type":"string","enum":["poweroff","reboot","halt"]}"#,
+    required: true,
+};
+const ROLE: Param = Param {
+    name: "role",
+    schema: r#"{"type":"string","enum":["front","manager","logd"]}"#,
+    required: true,
+};
+
+const ROLES: [&str; 3] = ["front", "manager", "logd"];
+const DEFAULT_LINES: usize = 100;
+/// About a screen's worth many times over, and still a small answer.
+const MAX_LINES: usize = 1000;
+/// Whoever asked has given up by then.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_is_complete_and_its_schemas_are_json() {
+        let described = describe();
+        let listed = described["methods"].as_array().unwrap();
+        assert_eq!(listed.len(), METHODS.len());
+        for method in listed {
+            for param in method["params"].as_array().unwrap() {
+                assert!(param["schema"]["type"].is_string(), "{method}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_method_that_looks_is_known_to_look_only() {
+        let open = METHODS
+            .iter()
+            .filter(|m| !m.changes)
+            .map(|m| m.name)
+            .collect::<Vec<_>>();
+        assert_eq!(
+            open,
+            ["box.status", "box.metrics", "logs.tail", "service.list"]
+        );
+    }
+
+    #[test]
+    fn only_the_boxs_own_roles_can_be_replaced() {
+        assert!(known_role("front").is_ok());
+        for other in ["service-demo", "init", ""] {
+            assert_eq!(known_role(other).unwrap_err().code, rpc::INVALID_PARAMS);
+        }
+    }
+}
