@@ -39,7 +39,7 @@ function renderLinks({ links, box }) {
 
 function linkText({ carrier, addresses, origin, mac }) {
   if (!carrier) return `No cable (${mac})`;
-  return [addresses.join(', ') || 'No address yet', origin].filter(Boolean).join('. ');
+  return [addresses.join('\n') || 'No address yet', origin].filter(Boolean).join('\n');
 }
 
 function renderBoot({ boot }) {
@@ -67,10 +67,11 @@ function updateStep(row, step, end) {
 }
 
 function updateRole(row, role, uptime) {
-  const again = role.restarts ? `, replaced ${role.restarts === 1 ? 'once' : count(role.restarts, 'time')}` : '';
-  updateRow(row, role, `${role.word} for ${duration(uptime - role.since)}${again}`);
-  setText(row.parts.why, role.why ?? '');
-  show(row.parts.why, Boolean(role.why));
+  const replaced = role.restarts > 0 && `Replaced ${role.restarts === 1 ? 'once' : count(role.restarts, 'time')} since startup.`;
+  const why = [role.why, replaced].filter(Boolean).join(' ');
+  updateRow(row, role, `${role.word} for ${duration(uptime - role.since)}`);
+  setText(row.parts.why, why);
+  show(row.parts.why, Boolean(why));
 }
 
 function makeRow() {

@@ -76,7 +76,7 @@ fn steps(status: &BoxStatus) -> impl Iterator<Item = Need> {
     status.boot.iter().filter_map(|step| match &step.outcome {
         StepOutcome::Failed { why, .. } => Some(Need {
             mark: Mark::Care,
-            subject: Some(step.name.clone()),
+            subject: Some(format!("Startup, {}", step.name)),
             text: why.clone(),
         }),
         StepOutcome::Done(_) | StepOutcome::Running | StepOutcome::Skipped(_) => None,

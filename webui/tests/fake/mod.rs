@@ -1,0 +1,112 @@
+//! A made-up host that notes what it was told to do.
+
+#![allow(dead_code, reason = "each test file uses another part of it")]
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use supervise::{control::Power, unit::UnitName};
+use tokio::sync::watch;
+use webui::{Host, LogLine, ServiceCommand, ServiceState, ServiceView, Snapshot};
+
+pub(crate) const CODE: &str = "maple-river-seven";
+
+pub(crate) struct Fake {
+    state: watch::Sender<Arc<Snapshot>>,
+    log: Mutex<Vec<LogLine>>,
+    done: Mutex<Vec<String>>,
+    code: Mutex<Option<String>>,
+}
+
+impl Fake {
+    pub(crate) fn new() -> Self {
+        let demo = ServiceView {
+            id: "demo".to_owned(),
+            title: "Demo".to_owned(),
+            version: "1.0.0".to_owned(),
+            state: ServiceState::Running,
+            why: None,
+            since: Duration::ZERO,
+            restarts: 0,
+            interfaces: Vec::new(),
+        };
+        let snapshot = Snapshot {
+            services: vec![demo],
+            ..Snapshot::default()
+        };
+        Self {
+            state: watch::Sender::new(Arc::new(snapshot)),
+            log: Mutex::default(),
+            done: Mutex::default(),
+            code: Mutex::new(Some(CODE.to_owned())),
+        }
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Snapshot)) {
+        self.state
+            .send_modify(|snapshot| change(Arc::make_mut(snapshot)));
+    }
+
+    pub(crate) fn say(&self, text: &str) {
+        let unit = "demo".to_owned();
+        let line = LogLine {
+            at: Some(1),
+            unit,
+            priority: 6,
+            text: text.to_owned(),
+        };
+        self.log.lock().unwrap().push(line);
+    }
+
+    pub(crate) fn forget_code(&self) {
+        *self.code.lock().unwrap() = None;
+    }
+
+    /// What it was told to do, in order.
+    pub(crate) fn done(&self) -> Vec<String> {
+        self.done.lock().unwrap().clone()
+    }
+
+    fn note(&self, what: String) -> Result<(), String> {
+        self.done.lock().unwrap().push(what);
+        Ok(())
+    }
+}
+
+impl Host for Fake {
+    fn snapshot(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.state.subscribe()
+    }
+
+    fn logs(
+        &self,
+        _unit: Option<UnitName>,
+        lines: usize,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<LogLine>, String>> + Send + '_>> {
+        let log = self.log.lock().unwrap().clone();
+        let from = log.len().saturating_sub(lines);
+        Box::pin(async move { Ok(log[from..].to_vec()) })
+    }
+
+    fn service(&self, id: &str, command: ServiceCommand) -> Result<(), String> {
+        if id != "demo" {
+            return Err(format!("There is no service {id:?}."));
+        }
+        self.note(format!("{command} {id}"))
+    }
+
+    fn power(&self, how: Power) -> Result<(), String> {
+        self.note(format!("power {how:?}"))
+    }
+
+    fn restart_role(&self, role: &UnitName) -> Result<(), String> {
+        self.note(format!("replace {role}"))
+    }
+
+    fn setup_code(&self) -> Option<String> {
+        self.code.lock().unwrap().clone()
+    }
+}
