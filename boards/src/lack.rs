@@ -1,0 +1,157 @@
+//! What the machine lacks, and how it comes by it: from its own apt, as root or through sudo, and
+//! only after saying what.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::progress;
+
+/// A program of others that we run.
+#[derive(Clone, Copy, Debug)]
+pub struct Tool {
+    /// Its file name.
+    pub program: &'static str,
+    /// The Debian package that brings it.
+    pub package: &'static str,
+}
+
+/// What building and booting the box takes.
+pub const TO_BOOT: &[Tool] = &[
+    Tool {
+        program: "dpkg-deb",
+        package: "dpkg",
+    },
+    Tool {
+        program: "mksquashfs",
+        package: "squashfs-tools",
+    },
+    Tool {
+        program: "qemu-system-x86_64",
+        package: "qemu-system-x86",
+    },
+    Tool {
+        program: "setpriv",
+        package: "util-linux",
+    },
+    Tool {
+        program: "xz",
+        package: "xz-utils",
+    },
+];
+
+/// Whether a program is on the machine, also where only root looks.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+/// Those of `tools` that are not there.
+pub fn missing(tools: &[Tool]) -> Vec<Tool> {
+    tools
+        .iter()
+        .filter(|tool| find(tool.program).is_none())
+        .copied()
+        .collect()
+}
+
+/// Makes sure of `tools`. With `install`, those that lack are installed; without, they are told.
+///
+/// # Errors
+/// When some lack and may not, or can't, be installed.
+pub fn ensure(tools: &[Tool], install: bool) -> Result<()> {
+    let lacking = missing(tools);
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let mut packages: Vec<_> = lacking.iter().map(|tool| tool.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    let list = packages.join(" ");
+    if !install {
+        bail!("this machine lacks: {list}. `apt-get install {list}` brings them");
+    }
+    progress::say(&format!(
+        "This machine lacks {list}: installing them with apt-get."
+    ));
+    progress::step("Installing", || {
+        // Lists may be absent or old; that only shows when a package can't be found.
+        apt(&["install", "--yes", "--no-install-recommends"], &packages).or_else(|_| {
+            apt(&["update"], &[])?;
+            apt(&["install", "--yes", "--no-install-recommends"], &packages)
+        })
+    })?;
+    match missing(tools).first() {
+        Some(tool) => bail!(
+            "{} was installed but brought no {}",
+            tool.package,
+            tool.program
+        ),
+        None => Ok(()),
+    }
+}
+
+fn apt(verb: &[&str], packages: &[&str]) -> Result<()> {
+    let mut command = if is_root() {
+        Command::new("apt-get")
+    } else {
+        find("sudo").context("installing needs root, and there is no sudo")?;
+        let mut command = Command::new("sudo");
+        command.args(["--", "apt-get"]);
+        command
+    };
+    command
+        .args(verb)
+        .args(packages)
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    // Apt's own words go to stderr: stdout belongs to what was asked for.
+    command.stdout(std::io::stderr());
+    let status = command.status().context("apt-get can't be started")?;
+    if !status.success() {
+        bail!("apt-get {} ended with {status}", verb[0]);
+    }
+    Ok(())
+}
+
+/// Whether we are root.
+pub fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    Path::new("/proc/self")
+        .metadata()
+        .is_ok_and(|myself| myself.uid() == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Tool, ensure, missing};
+
+    const NONE: Tool = Tool {
+        program: "no-such-program",
+        package: "no-such-package",
+    };
+    const SHELL: Tool = Tool {
+        program: "sh",
+        package: "dash",
+    };
+
+    #[test]
+    fn only_what_lacks_is_named() {
+        let lacking = missing(&[NONE, SHELL]);
+        assert_eq!(
+            lacking.iter().map(|tool| tool.program).collect::<Vec<_>>(),
+            [NONE.program]
+        );
+    }
+
+    #[test]
+    fn without_leave_to_install_it_is_only_said() {
+        let error = ensure(&[NONE], false).unwrap_err().to_string();
+        assert!(error.contains("apt-get install no-such-package"), "{error}");
+        ensure(&[SHELL], false).unwrap();
+    }
+}
