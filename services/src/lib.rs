@@ -7,7 +7,11 @@
 //! | module | concept |
 //! |---|---|
 //! | [`spec`] | `service.toml`: how a package's author says the service runs |
+//! | [`catalog`] | the packages on this box, verified and tied to their publishers |
+//! | [`package`] | a verified package, and the plan for it |
 //! | [`plan`] | what a monitor is to build: the whole container in one value |
+//! | [`reconcile`] | what to ask of PID 1 so that what runs is what should run |
+//! | [`view`] | a service as its owner sees it |
 //! | [`report`] | what a container's agent says of itself |
 //! | [`registry`] | what the box remembers: each service's number, and whether it is to run |
 //! | [`keys`] | which publisher's key each service has |
@@ -15,9 +19,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod catalog;
 pub mod durable;
 pub mod keys;
+pub mod package;
 pub mod plan;
+pub mod reconcile;
 pub mod registry;
 pub mod report;
 pub mod spec;
+pub mod view;
