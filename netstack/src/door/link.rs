@@ -1,0 +1,197 @@
+//! Connections to the places behind the door, and the pool of those that wait for a next request.
+
+use std::{collections::HashMap, io, rc::Rc, time::Instant};
+
+use mio::{Registry, event::Event};
+use slab::Slab;
+
+use super::{
+    config::Upstream,
+    engine,
+    limits::{INPUT_HIGH, OUTPUT_HIGH, READ},
+    session::Session,
+    socket::Socket,
+    vhost::Place,
+};
+
+/// One connection to a place.
+pub(super) struct Link {
+    socket: Socket,
+    place: Rc<Place>,
+    /// The client it serves; `None` in the pool.
+    pub(super) owner: Option<usize>,
+    pub(super) is_connected: bool,
+    /// Since when it has been in the pool.
+    pub(super) idle_since: Instant,
+    /// The place takes nothing more, though it may still answer.
+    is_deaf: bool,
+    is_shut: bool,
+}
+
+/// All connections to places.
+#[derive(Default)]
+pub(super) struct Links {
+    all: Slab<Link>,
+    pool: HashMap<Upstream, Vec<usize>>,
+}
+
+/// What an event means for a link.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// It has become complete: its owner should know.
+    Connected(usize),
+    /// It can't be completed: its owner should know.
+    Failed(usize),
+    /// It was idle and is of no more use.
+    Gone,
+    /// Its owner may read or write.
+    Ready(usize),
+}
+
+impl Links {
+    /// A connection that waits in the pool, for client `owner`.
+    pub(super) fn reuse(&mut self, place: &Rc<Place>, owner: usize) -> Option<usize> {
+        let key = self.pool.get_mut(&place.upstream)?.pop()?;
+        let link = self.all.get_mut(key)?;
+        link.owner = Some(owner);
+        link.place = Rc::clone(place);
+        place.busy.set(place.busy.get() + 1);
+        Some(key)
+    }
+
+    /// A new connection for client `owner`.
+    pub(super) fn connect(
+        &mut self,
+        place: &Rc<Place>,
+        owner: usize,
+        registry: &Registry,
+        now: Instant,
+    ) -> io::Result<usize> {
+        let mut socket = Socket::connect(&place.upstream)?;
+        let entry = self.all.vacant_entry();
+        let key = entry.key();
+        socket.register(registry, engine::link_token(key))?;
+        place.busy.set(place.busy.get() + 1);
+        entry.insert(Link {
+            socket,
+            place: Rc::clone(place),
+            owner: Some(owner),
+            is_connected: matches!(place.upstream, Upstream::Unix(_)),
+            idle_since: now,
+            is_deaf: false,
+            is_shut: false,
+        });
+        Ok(key)
+    }
+
+    /// Takes a connection back from its owner; whether it is in the pool now.
+    pub(super) fn release(&mut self, key: usize, reuse: bool, now: Instant) -> bool {
+        let Some(link) = self.all.get_mut(key) else {
+            return false;
+        };
+        if link.owner.take().is_some() {
+            link.place.busy.set(link.place.busy.get().saturating_sub(1));
+        }
+        link.idle_since = now;
+        let waiting = self.pool.entry(link.place.upstream.clone()).or_default();
+        if reuse && link.is_connected && !link.is_deaf && waiting.len() < MAX_POOLED {
+            waiting.push(key);
+            return true;
+        }
+        self.all.remove(key);
+        false
+    }
+
+    /// Ends a connection that waits in the pool.
+    pub(super) fn discard(&mut self, key: usize) {
+        let Some(link) = self.all.try_remove(key) else {
+            return;
+        };
+        if let Some(waiting) = self.pool.get_mut(&link.place.upstream) {
+            waiting.retain(|other| *other != key);
+            if waiting.is_empty() {
+                self.pool.remove(&link.place.upstream);
+            }
+        }
+    }
+
+    /// Notes what the kernel says of a link.
+    pub(super) fn note(&mut self, key: usize, event: &Event) -> Option<News> {
+        let link = self.all.get_mut(key)?;
+        link.socket.note(event);
+        let Some(owner) = link.owner else {
+            // An idle service says nothing but that it closes; a first event only says "writable".
+            let spoke = event.is_readable() || event.is_read_closed() || event.is_error();
+            return spoke.then_some(News::Gone);
+        };
+        if link.is_connected {
+            return Some(News::Ready(owner));
+        }
+        match link.socket.is_connected() {
+            Ok(false) => None,
+            Ok(true) => {
+                link.is_connected = true;
+                Some(News::Connected(owner))
+            }
+            Err(_) => Some(News::Failed(owner)),
+        }
+    }
+
+    /// The link of that key.
+    pub(super) fn get_mut(&mut self, key: usize) -> Option<&mut Link> {
+        self.all.get_mut(key)
+    }
+}
+
+impl Link {
+    /// Reads what the session has room for; how many bytes moved.
+    pub(super) fn fill(&mut self, to: &mut Session, scratch: &mut [u8], now: Instant) -> usize {
+        let mut moved = 0;
+        while self.is_connected && !to.up_eof && moved < READ {
+            if to.up_in.len() >= INPUT_HIGH || to.client_out.len() >= OUTPUT_HIGH {
+                break;
+            }
+            match self.socket.read(scratch) {
+                Ok(None) => break,
+                Ok(Some(0)) => to.up_eof = true,
+                Ok(Some(count)) => {
+                    to.up_in.push(&scratch[..count]);
+                    moved += count;
+                }
+                Err(_) => {
+                    to.up_eof = true;
+                    to.up_reset = true;
+                }
+            }
+            moved += usize::from(to.up_eof);
+            to.moved.upstream = now;
+        }
+        moved
+    }
+
+    /// Writes what the session has for the place; how many bytes moved.
+    pub(super) fn flush(&mut self, from: &mut Session, now: Instant) -> usize {
+        let mut moved = 0;
+        while self.is_connected && !self.is_deaf && !from.up_out.is_empty() {
+            let bytes = from.up_out.bytes();
+            match self.socket.write_by(|out| out.write(bytes)) {
+                Ok(None) => break,
+                Ok(Some(count)) => {
+                    from.up_out.consume(count);
+                    from.moved.upstream = now;
+                    moved += count;
+                }
+                // It may have answered before it closed: reading tells.
+                Err(_) => self.is_deaf = true,
+            }
+        }
+        if from.half_closed() && !self.is_shut {
+            self.is_shut = true;
+            self.socket.shut_down();
+        }
+        moved
+    }
+}
+
+/// Idle connections to one place: more are only kept by a burst that is over.
+const MAX_POOLED: usize = 32;

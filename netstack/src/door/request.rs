@@ -1,0 +1,367 @@
+//! A request's head: read strictly, and written anew for the service behind.
+//!
+//! Nothing of it is passed on by copying bytes that were not understood. A head that two servers
+//! might read differently is refused.
+
+use std::net::IpAddr;
+
+use super::{
+    body::Body,
+    head::{self, Connection, Framing, Refusal, bad},
+};
+
+/// A request's head, understood.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// The method, as sent.
+    pub(super) method: String,
+    /// Path and query, or `*`.
+    pub(super) target: String,
+    /// The host it is for, as sent; empty when an HTTP/1.0 client named none.
+    pub(super) authority: String,
+    /// HTTP/1.1 rather than 1.0.
+    pub(super) is_http11: bool,
+    /// The body to come.
+    pub(super) body: Body,
+    /// The client wants the connection kept.
+    pub(super) keep_alive: bool,
+    /// The protocol to change to, when that is asked for.
+    pub(super) upgrade: Option<String>,
+    /// The fields to pass on, each line as it will be written.
+    fields: Vec<u8>,
+}
+
+/// Who asks, in what the service behind is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// The client's address.
+    pub(super) peer: IpAddr,
+    /// Whether it came by TLS.
+    pub(super) is_tls: bool,
+}
+
+impl Request {
+    /// Reads the head in `bytes`, which end where the head does ([`head::end`]).
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
+        let mut fields = [httparse::EMPTY_HEADER; head::MAX_FIELDS];
+        let mut parsed = httparse::Request::new(&mut fields);
+        match parsed.parse(bytes) {
+            Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+            Err(httparse::Error::TooManyHeaders) => return Err(TOO_LARGE),
+            Err(httparse::Error::Version) => return Err(VERSION),
+            Ok(_) | Err(_) => return Err(bad("The request's head can't be understood.")),
+        }
+        let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
+            return Err(bad("The request line can't be understood."));
+        };
+        let is_http11 = parsed.version == Some(1);
+        let gathered = Fields::gather(parsed.headers, is_http11)?;
+        let (authority, target) = split_target(method, target, gathered.host)?;
+        gathered.into_request(method, target, authority, is_http11)
+    }
+
+    /// The head for the service behind.
+    pub(super) fn forward(&self, origin: Origin) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.fields.len() + 256);
+        let version: &[u8] = if self.is_http11 {
+            b" HTTP/1.1\r\n"
+        } else {
+            b" HTTP/1.0\r\n"
+        };
+        out.extend_from_slice(self.method.as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(self.target.as_bytes());
+        out.extend_from_slice(version);
+        head::line("Host", self.authority.as_bytes(), &mut out);
+        out.extend_from_slice(&self.fields);
+        match &self.body {
+            Body::Chunked(_) => head::line("Transfer-Encoding", b"chunked", &mut out),
+            Body::Length(0) if !matches!(self.method.as_str(), "POST" | "PUT" | "PATCH") => {}
+            Body::Length(length) => {
+                head::line("Content-Length", length.to_string().as_bytes(), &mut out);
+            }
+            Body::UntilClose => {}
+        }
+        if let Some(protocol) = &self.upgrade {
+            head::line("Connection", b"Upgrade", &mut out);
+            head::line("Upgrade", protocol.as_bytes(), &mut out);
+        }
+        self.forwarded(origin, &mut out);
+        out.extend_from_slice(b"\r\n");
+        out
+    }
+
+    /// Whether asking twice does no harm: the method is idempotent and nothing of a body is lost.
+    pub(super) fn is_repeatable(&self) -> bool {
+        let idempotent = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"];
+        self.body.is_done() && self.upgrade.is_none() && idempotent.contains(&self.method.as_str())
+    }
+
+    fn forwarded(&self, origin: Origin, out: &mut Vec<u8>) {
+        let (peer, host) = (origin.peer.to_canonical(), self.authority.as_str());
+        let proto = if origin.is_tls { "https" } else { "http" };
+        let node = match peer {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("\"[{address}]\""),
+        };
+        let forwarded = format!("for={node};host=\"{host}\";proto={proto}");
+        head::line("Forwarded", forwarded.as_bytes(), out);
+        head::line("X-Forwarded-For", peer.to_string().as_bytes(), out);
+        head::line("X-Forwarded-Host", host.as_bytes(), out);
+        head::line("X-Forwarded-Proto", proto.as_bytes(), out);
+    }
+}
+
+/// What the fields of a request say, in one pass over them.
+#[derive(Default)]
+struct Fields<'h> {
+    host: Option<&'h [u8]>,
+    framing: Framing,
+    connection: Connection,
+    upgrade: Option<&'h [u8]>,
+    passed: Vec<u8>,
+}
+
+impl<'h> Fields<'h> {
+    fn gather(headers: &[httparse::Header<'h>], is_http11: bool) -> Result<Self, Refusal> {
+        let mut fields = Self::default();
+        for header in headers {
+            if header.name.eq_ignore_ascii_case("connection") {
+                fields.connection.note(header.value);
+            }
+        }
+        for header in headers {
+            fields.take(header, is_http11)?;
+        }
+        Ok(fields)
+    }
+
+    fn take(&mut self, header: &httparse::Header<'h>, is_http11: bool) -> Result<(), Refusal> {
+        let value = header.value.trim_ascii();
+        let name = header.name.to_ascii_lowercase();
+        match name.as_str() {
+            "host" if self.host.is_some() => return Err(bad("There is more than one Host.")),
+            "host" => self.host = Some(value),
+            "content-length" => self.framing.content_length(value)?,
+            "transfer-encoding" if !is_http11 => {
+                return Err(bad("HTTP/1.0 has no Transfer-Encoding."));
+            }
+            "transfer-encoding" => self.framing.transfer_encoding(value)?,
+            "upgrade" => self.upgrade = Some(value),
+            "expect" if !value.eq_ignore_ascii_case(b"100-continue") => return Err(EXPECTATION),
+            "expect" if !is_http11 => {}
+            name if head::is_hop_by_hop(name) || self.connection.names(name) => {}
+            name if is_ours(name) => {}
+            _ => head::line(header.name, value, &mut self.passed),
+        }
+        Ok(())
+    }
+
+    fn into_request(
+        self,
+        method: &str,
+        target: String,
+        authority: String,
+        is_http11: bool,
+    ) -> Result<Request, Refusal> {
+        if is_http11 && self.host.is_none() {
+            return Err(bad("There is no Host."));
+        }
+        if method == "CONNECT" || method == "TRACE" {
+            let why = "This method is not for a server like this.";
+            return Err(Refusal { status: 405, why });
+        }
+        let body = self.framing.body()?.unwrap_or(Body::NONE);
+        let upgrade = self.upgrade.filter(|protocol| {
+            self.connection.upgrade && is_http11 && body.is_done() && is_upgradable(protocol)
+        });
+        Ok(Request {
+            method: method.to_owned(),
+            target,
+            authority,
+            is_http11,
+            body,
+            keep_alive: is_http11 && !self.connection.close,
+            upgrade: upgrade.map(|protocol| String::from_utf8_lossy(protocol).into_owned()),
+            fields: self.passed,
+        })
+    }
+}
+
+/// Splits a request target into authority and path; the Host field yields to an absolute target.
+fn split_target(
+    method: &str,
+    target: &str,
+    host: Option<&[u8]>,
+) -> Result<(String, String), Refusal> {
+    let doubtful = |byte: u8| byte <= b' ' || byte == 0x7f || byte == b'#';
+    if target.bytes().any(doubtful) {
+        return Err(bad("The request's target holds what no target may."));
+    }
+    let host = std::str::from_utf8(host.unwrap_or_default())
+        .map_err(|_| bad("Host is not a host name."))?;
+    if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
+        return Ok((host.to_owned(), target.to_owned()));
+    }
+    let rest = ["http://", "https://"].iter().find_map(|scheme| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    });
+    let Some(rest) = rest else {
+        return Err(bad(
+            "The request's target is neither a path nor an http address.",
+        ));
+    };
+    let path = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(path);
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    Ok((authority.to_owned(), format!("{slash}{path}")))
+}
+
+/// Fields (in lower case) that only the door may write. An underscore is read as a dash, because
+/// many frameworks read it so.
+fn is_ours(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    let ours = [
+        "forwarded",
+        "x-real-ip",
+        "host",
+        "content-length",
+        "transfer-encoding",
+    ];
+    name.starts_with("x-forwarded-") || ours.contains(&name.as_str())
+}
+
+/// Anything but another version of HTTP, which would smuggle requests past the door.
+fn is_upgradable(protocol: &[u8]) -> bool {
+    let token = |b: &u8| b.is_ascii_alphanumeric() || b"-._/".contains(b);
+    let lower = protocol.to_ascii_lowercase();
+    !protocol.is_empty()
+        && protocol.iter().all(token)
+        && !lower.starts_with(b"h2")
+        && !lower.starts_with(b"http")
+}
+
+/// What 431 says.
+pub(super) const TOO_LARGE: Refusal = Refusal {
+    status: 431,
+    why: "The request's head is too large.",
+};
+const VERSION: Refusal = Refusal {
+    status: 505,
+    why: "Only HTTP/1.1 and HTTP/1.0 are spoken here.",
+};
+const EXPECTATION: Refusal = Refusal {
+    status: 417,
+    why: "Only the expectation \"100-continue\" is understood.",
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORIGIN: Origin = Origin {
+        peer: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)),
+        is_tls: true,
+    };
+
+    fn parse(head: &str) -> Result<Request, Refusal> {
+        Request::parse(head.as_bytes())
+    }
+
+    fn forwarded(head: &str) -> String {
+        String::from_utf8(parse(head).unwrap().forward(ORIGIN)).unwrap()
+    }
+
+    #[test]
+    fn the_head_is_written_anew() {
+        let head = forwarded(
+            "GET /a?b HTTP/1.1\r\nHost: otter.local:8443\r\nConnection: keep-alive, X-Hop\r\n\
+             X-Hop: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\nX-Forwarded-For: 6.6.6.6\r\n\
+             x_forwarded_proto: http\r\nForwarded: for=6.6.6.6\r\nCookie: a=b\r\n\r\n",
+        );
+        let expected = "GET /a?b HTTP/1.1\r\nHost: otter.local:8443\r\nCookie: a=b\r\n\
+             Forwarded: for=192.0.2.7;host=\"otter.local:8443\";proto=https\r\n\
+             X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Host: otter.local:8443\r\n\
+             X-Forwarded-Proto: https\r\n\r\n";
+        assert_eq!(head, expected);
+    }
+
+    #[test]
+    fn connection_can_not_take_the_framing_away() {
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nConnection: content-length, host\r\n\
+                    Content-Length: 3\r\n\r\n";
+        let head = forwarded(head);
+        assert!(head.contains("Content-Length: 3\r\n") && head.contains("Host: a\r\n"));
+    }
+
+    #[test]
+    fn smuggling_is_refused() {
+        let bad = [
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n",
+            "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nExpect: more\r\n\r\n",
+        ];
+        for head in bad {
+            assert!(parse(head).is_err(), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn an_absolute_target_names_the_host() {
+        let request = parse("GET http://b.local?x HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!((&*request.authority, &*request.target), ("b.local", "/?x"));
+        let request = parse("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!((&*request.authority, &*request.target), ("a", "*"));
+    }
+
+    #[test]
+    fn upgrades_pass_but_not_to_another_http() {
+        let ask = |protocol| {
+            let head = format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+                 HTTP2-Settings: AAMA\r\nUpgrade: {protocol}\r\n\r\n"
+            );
+            parse(&head).unwrap()
+        };
+        assert_eq!(ask("websocket").upgrade.as_deref(), Some("websocket"));
+        assert_eq!(ask("h2c").upgrade, None);
+        assert_eq!(ask("HTTP/2.0").upgrade, None);
+        assert_eq!(ask("websocket, h2c").upgrade, None);
+        assert!(
+            !ask("h2c")
+                .forward(ORIGIN)
+                .windows(7)
+                .any(|w| w == b"Upgrade")
+        );
+    }
+
+    #[test]
+    fn only_harmless_requests_are_repeatable() {
+        let repeatable = |head: &str| parse(head).unwrap().is_repeatable();
+        assert!(repeatable("GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(!repeatable(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+        ));
+        assert!(!repeatable(
+            "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n"
+        ));
+    }
+}

@@ -1,0 +1,423 @@
+//! One client connection's conversation, from bytes in to bytes out, without any I/O.
+//!
+//! The driver ([`super::link`]) fills `client_in` and `up_in` from sockets and empties `client_out`
+//! and `up_out` into them. In between it calls [`Session::advance`], which answers with what it asks
+//! for: a connection to a service, the end of one, or the end of all. Time is passed in. So every
+//! conversation can be replayed byte by byte in a test.
+
+use std::{rc::Rc, time::Instant};
+
+use super::{
+    access::Served,
+    buffer::Buffer,
+    exchange::{Exchange, Progress},
+    head::{self, Lines, Refusal},
+    limits::{Limits, MAX_REQUEST_HEAD, OUTPUT_HIGH},
+    page::Answer,
+    request::{Origin, Request, TOO_LARGE},
+    site::{Failure, Site, Way},
+    vhost::{Entry, Place},
+};
+
+/// A conversation with one client.
+pub(super) struct Session {
+    entry: Entry,
+    origin: Origin,
+    pub(super) client_in: Buffer,
+    pub(super) client_out: Buffer,
+    pub(super) up_in: Buffer,
+    pub(super) up_out: Buffer,
+    pub(super) client_eof: bool,
+    pub(super) up_eof: bool,
+    /// The place's connection was reset, so what came of it may not be all.
+    pub(super) up_reset: bool,
+    pub(super) moved: Moved,
+    phase: Phase,
+    served: Option<Served>,
+}
+
+/// When bytes last moved, so that it can be told who keeps whom waiting.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moved {
+    pub(super) client: Instant,
+    pub(super) upstream: Instant,
+}
+
+/// What a session asks its driver for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// A connection to this place; a used one only if `pooled`.
+    Dial {
+        /// Where to.
+        place: Rc<Place>,
+        /// A connection that was used before will do.
+        pooled: bool,
+    },
+    /// Once `client_out` is empty, the end of the connection.
+    End {
+        /// The last answer is whole, so the end may be a proper one.
+        whole: bool,
+    },
+    /// Nothing, until something has moved.
+    Nothing,
+    /// The connection to the place back.
+    Release {
+        /// It is fit for another request.
+        reuse: bool,
+    },
+}
+
+/// What a session waits for, when its deadline comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// The place's answer.
+    Answer,
+    /// The connection to the place.
+    Connect,
+    /// The rest of a request's head.
+    Head,
+    /// Another request, or nothing at all any more.
+    Idle,
+    /// The moment for a second attempt to connect.
+    Redial,
+    /// A peer that takes or gives nothing.
+    Stall,
+}
+
+enum Phase {
+    /// No more is read; what is written is the last.
+    Ended {
+        whole: bool,
+    },
+    Exchange(Box<Exchange>),
+    /// Between requests, or in the head of one.
+    Head {
+        seen: usize,
+        began: Option<Instant>,
+    },
+    /// Bytes pass both ways, their meaning is not ours.
+    Tunnel,
+}
+
+impl Session {
+    /// A conversation that begins now.
+    pub(super) fn new(entry: Entry, origin: Origin, now: Instant) -> Self {
+        Self {
+            entry,
+            origin,
+            client_in: Buffer::default(),
+            client_out: Buffer::default(),
+            up_in: Buffer::default(),
+            up_out: Buffer::default(),
+            client_eof: false,
+            up_eof: false,
+            up_reset: false,
+            moved: Moved {
+                client: now,
+                upstream: now,
+            },
+            phase: Phase::HEAD,
+            served: None,
+        }
+    }
+
+    /// Goes as far as the bytes there are allow.
+    pub(super) fn advance(&mut self, site: &Site, now: Instant) -> Ask {
+        loop {
+            match std::mem::replace(&mut self.phase, Phase::Ended { whole: false }) {
+                Phase::Ended { whole } => {
+                    self.phase = Phase::Ended { whole };
+                    return Ask::End { whole };
+                }
+                Phase::Tunnel => {
+                    self.phase = Phase::Tunnel;
+                    return self.tunnel();
+                }
+                Phase::Head { seen, began } => {
+                    if !self.head(seen, began, site, now) {
+                        return Ask::Nothing;
+                    }
+                }
+                Phase::Exchange(exchange) => {
+                    if let Some(ask) = self.exchange(exchange, site, now) {
+                        return ask;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The connection asked for is there or on its way.
+    pub(super) fn linked(&mut self, pooled: bool, now: Instant) {
+        self.up_in.clear();
+        self.up_out.clear();
+        self.up_eof = false;
+        self.up_reset = false;
+        self.moved.upstream = now;
+        if let Phase::Exchange(exchange) = &mut self.phase {
+            exchange.linked(pooled, &mut self.up_out);
+        }
+    }
+
+    /// The connection asked for is complete.
+    pub(super) fn connected(&mut self, now: Instant) {
+        self.moved.upstream = now;
+        if let Phase::Exchange(exchange) = &mut self.phase {
+            exchange.connected();
+        }
+    }
+
+    /// The connection to the place can't be had, or was lost: why.
+    pub(super) fn failed(&mut self, failure: Failure, site: &Site, now: Instant) {
+        if let Phase::Exchange(exchange) = &mut self.phase
+            && exchange.tries_again(failure, now)
+        {
+            self.up_out.clear();
+            return;
+        }
+        self.up_eof = true;
+        self.give_up(failure, site, now);
+    }
+
+    /// Whether the whole of the last request was answered and no other has begun.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Head { .. })
+            && self.client_in.is_empty()
+            && self.client_out.is_empty()
+    }
+
+    /// Gives back memory that holds nothing.
+    pub(super) fn relax(&mut self) {
+        for buffer in [
+            &mut self.client_in,
+            &mut self.client_out,
+            &mut self.up_in,
+            &mut self.up_out,
+        ] {
+            buffer.relax();
+        }
+    }
+
+    /// The request that was finished last, once.
+    pub(super) fn served(&mut self) -> Option<Served> {
+        self.served.take()
+    }
+
+    /// When waiting ends, and for what it waits.
+    pub(super) fn deadline(&self, limits: &Limits) -> (Instant, Wait) {
+        let Moved { client, upstream } = self.moved;
+        if !self.client_out.is_empty() && !matches!(self.phase, Phase::Tunnel) {
+            return (client + limits.stall, Wait::Stall);
+        }
+        match &self.phase {
+            Phase::Ended { .. } => (client + limits.linger, Wait::Stall),
+            Phase::Tunnel => (client.max(upstream) + limits.tunnel, Wait::Stall),
+            Phase::Head {
+                began: Some(at), ..
+            } => (*at + limits.head, Wait::Head),
+            Phase::Head { began: None, .. } => (client + limits.idle, Wait::Idle),
+            Phase::Exchange(exchange) => exchange.deadline(self.moved, limits),
+        }
+    }
+
+    /// The deadline has come.
+    pub(super) fn expire(&mut self, wait: Wait, site: &Site, now: Instant) {
+        match wait {
+            Wait::Idle => self.phase = Phase::Ended { whole: true },
+            Wait::Head => self.refuse(TIMEOUT, now),
+            Wait::Stall => self.abort(now),
+            Wait::Connect => self.failed(Failure::Unreachable, site, now),
+            Wait::Answer => self.give_up(Failure::Silent, site, now),
+            Wait::Redial => {
+                if let Phase::Exchange(exchange) = &mut self.phase {
+                    exchange.redial();
+                }
+            }
+        }
+    }
+
+    /// Nothing can be saved of this conversation: its connection is lost.
+    pub(super) fn abort(&mut self, now: Instant) {
+        if let Phase::Exchange(exchange) = &mut self.phase {
+            self.served = Some(exchange.served(None, now));
+        }
+        self.client_out.clear();
+        self.phase = Phase::Ended { whole: false };
+    }
+
+    /// Reads a head if it is all there; whether anything came of it.
+    fn head(&mut self, mut seen: usize, began: Option<Instant>, site: &Site, now: Instant) -> bool {
+        // A client may send one empty line between requests (RFC 9112, 2.2).
+        if seen == 0 && self.client_in.bytes().starts_with(b"\r\n") {
+            self.client_in.consume(2);
+        }
+        match head::end(self.client_in.bytes(), &mut seen, Lines::Strict) {
+            Err(refusal) => self.refuse(refusal, now),
+            Ok(Some(length)) if length <= MAX_REQUEST_HEAD => self.request(length, site, now),
+            Ok(None) if self.client_in.len() < MAX_REQUEST_HEAD => {
+                let whole = self.client_in.is_empty();
+                if self.client_eof {
+                    self.phase = Phase::Ended { whole };
+                    return true;
+                }
+                let began = began.or((!whole).then_some(now));
+                self.phase = Phase::Head { seen, began };
+                return false;
+            }
+            Ok(_) => self.refuse(TOO_LARGE, now),
+        }
+        true
+    }
+
+    fn request(&mut self, length: usize, site: &Site, now: Instant) {
+        let parsed = Request::parse(&self.client_in.bytes()[..length]);
+        self.client_in.consume(length);
+        let request = match parsed {
+            Ok(request) => request,
+            Err(refusal) => return self.refuse(refusal, now),
+        };
+        match site.way(self.entry, &request, now) {
+            Way::Place(place) => {
+                let exchange = Exchange::new(request, place, self.origin, now);
+                self.phase = Phase::Exchange(Box::new(exchange));
+            }
+            Way::Answer(answer) => {
+                let keep = request.keep_alive && request.body.is_done() && !self.client_eof;
+                self.answer(&answer, request.method == "HEAD", keep);
+                self.served = Some(Served::by_door(request, self.origin, &answer, now));
+            }
+        }
+    }
+
+    /// One round of an exchange; `None` when it has ended and something else has begun.
+    fn exchange(&mut self, mut exchange: Box<Exchange>, site: &Site, now: Instant) -> Option<Ask> {
+        let progress = exchange.advance(self);
+        self.phase = Phase::Exchange(exchange);
+        match progress {
+            Progress::Dial { place, pooled } => Some(Ask::Dial { place, pooled }),
+            Progress::Wait => Some(Ask::Nothing),
+            Progress::Lost(failure) => {
+                self.failed(failure, site, now);
+                Some(Ask::Release { reuse: false })
+            }
+            Progress::BadBody => {
+                self.end_badly(now);
+                Some(Ask::Release { reuse: false })
+            }
+            Progress::Broken => {
+                self.cut(now);
+                Some(Ask::Release { reuse: false })
+            }
+            Progress::Upgraded => {
+                self.note_served(now);
+                self.phase = Phase::Tunnel;
+                None
+            }
+            Progress::Done { reuse, keep } => {
+                self.note_served(now);
+                let keep = keep && !self.client_eof;
+                self.phase = if keep {
+                    Phase::HEAD
+                } else {
+                    Phase::Ended { whole: true }
+                };
+                self.moved.client = now;
+                Some(Ask::Release { reuse })
+            }
+        }
+    }
+
+    fn tunnel(&mut self) -> Ask {
+        let room = OUTPUT_HIGH.saturating_sub(self.up_out.len());
+        let count = self.client_in.len().min(room);
+        self.client_in.pass(count, &mut self.up_out);
+        let room = OUTPUT_HIGH.saturating_sub(self.client_out.len());
+        let count = self.up_in.len().min(room);
+        self.up_in.pass(count, &mut self.client_out);
+        if self.up_eof && self.up_in.is_empty() {
+            self.phase = Phase::Ended { whole: true };
+            return Ask::Release { reuse: false };
+        }
+        Ask::Nothing
+    }
+
+    /// Whether the client has said all it will in a tunnel, and all of it was passed on.
+    pub(super) fn half_closed(&self) -> bool {
+        matches!(self.phase, Phase::Tunnel)
+            && self.client_eof
+            && self.client_in.is_empty()
+            && self.up_out.is_empty()
+    }
+
+    /// The place will not answer: a page says so, unless an answer has begun.
+    fn give_up(&mut self, failure: Failure, site: &Site, now: Instant) {
+        let Phase::Exchange(exchange) = &mut self.phase else {
+            self.phase = Phase::Ended { whole: false };
+            return;
+        };
+        if exchange.has_answered() {
+            return self.cut(now);
+        }
+        let answer = site.failed(exchange.place(), failure, now);
+        self.served = Some(exchange.served(Some(answer.status), now));
+        let (is_head, keep) = (exchange.is_head(), exchange.keeps() && !self.client_eof);
+        self.answer(&answer, is_head, keep);
+    }
+
+    /// The request's body is damaged.
+    fn end_badly(&mut self, now: Instant) {
+        match &self.phase {
+            Phase::Exchange(exchange) if !exchange.has_answered() => {
+                self.note_served(now);
+                self.refuse(BAD_BODY, now);
+            }
+            _ => self.cut(now),
+        }
+    }
+
+    /// An answer can't be completed: what there is of it is sent, and its end is no proper one.
+    fn cut(&mut self, now: Instant) {
+        self.note_served(now);
+        self.phase = Phase::Ended { whole: false };
+    }
+
+    fn note_served(&mut self, now: Instant) {
+        if let Phase::Exchange(exchange) = &mut self.phase {
+            self.served = Some(exchange.served(None, now));
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal, now: Instant) {
+        let answer = Answer::refused(refusal);
+        self.answer(&answer, false, false);
+        let served = Served::refused(self.origin, answer.status, now);
+        self.served.get_or_insert(served);
+    }
+
+    fn answer(&mut self, answer: &Answer, is_head: bool, keep: bool) {
+        let mut out = Vec::new();
+        answer.write(is_head, keep, &mut out);
+        self.client_out.push(&out);
+        self.phase = if keep {
+            Phase::HEAD
+        } else {
+            Phase::Ended { whole: true }
+        };
+    }
+}
+
+impl Phase {
+    const HEAD: Self = Self::Head {
+        seen: 0,
+        began: None,
+    };
+}
+
+const TIMEOUT: Refusal = Refusal {
+    status: 408,
+    why: "The request took too long to arrive.",
+};
+const BAD_BODY: Refusal = Refusal {
+    status: 400,
+    why: "The chunked framing of the request's body is damaged.",
+};

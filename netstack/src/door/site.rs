@@ -1,0 +1,219 @@
+//! What the door knows when it answers a request: routing table, certificate, view of the box.
+
+use std::time::Instant;
+
+use super::{
+    config::DoorConfig,
+    emergency,
+    page::{Answer, escape},
+    request::Request,
+    vhost::{Entry, Place, Table, Target},
+    view::{EmergencyView, LineState},
+};
+
+/// The door's knowledge; replaced piece by piece, never waited for.
+pub(super) struct Site {
+    pub(super) table: Table,
+    ca_pem: Option<String>,
+    view: Option<(EmergencyView, Instant)>,
+    began: Instant,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// The door answers it itself.
+    Answer(Answer),
+    /// It is passed on.
+    Place(std::rc::Rc<Place>),
+}
+
+/// Why a place could not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It has more requests at once than one place may have.
+    Crowded,
+    /// It ended the connection without an answer.
+    Ended,
+    /// Its answer can't be understood: why.
+    Nonsense(&'static str),
+    /// It took the request and did not answer in time.
+    Silent,
+    /// It could not be connected to.
+    Unreachable,
+}
+
+impl Site {
+    /// A site that knows nothing yet.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            table: Table::new(&DoorConfig::default()),
+            ca_pem: None,
+            view: None,
+            began: now,
+        }
+    }
+
+    /// Takes routes and certificate from `config`.
+    pub(super) fn configure(&mut self, config: &DoorConfig) {
+        self.table = Table::new(config);
+        self.ca_pem.clone_from(&config.ca_pem);
+    }
+
+    /// Takes a new view of the box.
+    pub(super) fn look(&mut self, view: EmergencyView, now: Instant) {
+        self.view = Some((view, now));
+    }
+
+    /// What becomes of `request`, which came in by `entry`.
+    pub(super) fn way(&self, entry: Entry, request: &Request, now: Instant) -> Way {
+        let path = request.target.split('?').next().unwrap_or_default();
+        match self.table.route(entry, &request.authority) {
+            None => Way::Answer(Answer::refused(super::head::bad(
+                "Host is not a host name.",
+            ))),
+            Some(Target::Plain { host }) => Way::Answer(self.plain(&host, path, request, now)),
+            Some(Target::Probe) if path == HEALTH => Way::Answer(self.health(now)),
+            Some(Target::Probe) => Way::Answer(not_found("There is nothing here but /health.")),
+            Some(Target::Place(place)) if place.is_dashboard && path == HEALTH => {
+                Way::Answer(self.health(now))
+            }
+            Some(Target::Place(place)) if place.is_dashboard && path == EMERGENCY => {
+                Way::Answer(self.emergency(now))
+            }
+            Some(Target::Place(place)) => Way::Place(place),
+            Some(Target::UnknownService(name)) => {
+                let name = escape(&name);
+                Way::Answer(not_found(&format!(
+                    "There is no service “{name}” on this server."
+                )))
+            }
+            Some(Target::Stranger) => Way::Answer(stranger(self.table.hostname())),
+        }
+    }
+
+    /// The page that says why `place` did not answer.
+    pub(super) fn failed(&self, place: &Place, failure: Failure, now: Instant) -> Answer {
+        if place.is_dashboard {
+            return self.dashboard_failed(failure, now);
+        }
+        let name = escape(&place.name);
+        let line = self.view.as_ref().and_then(|(view, _)| {
+            view.services
+                .iter()
+                .find(|line| line.name.eq_ignore_ascii_case(&place.name))
+        });
+        let state = line.map(|line| line.state);
+        if failure == Failure::Unreachable && state == Some(LineState::Starting) {
+            let html = format!("“{name}” is starting. Try again in a moment.");
+            return Answer::trouble(503, &format!("{name} is starting"), &html)
+                .with("Retry-After", RETRY_AFTER_S.to_string());
+        }
+        let why = why(failure);
+        let known = line
+            .filter(|line| line.state != LineState::Running)
+            .map(|line| {
+                let detail = escape(&line.detail);
+                format!(
+                    " It is {}. {detail}",
+                    line.state.word().to_ascii_lowercase()
+                )
+            });
+        let html = format!("The service “{name}” {why}.{}", known.unwrap_or_default());
+        let answer = Answer::trouble(status(failure), &format!("{name} does not answer"), &html);
+        match failure {
+            Failure::Crowded | Failure::Unreachable => {
+                answer.with("Retry-After", RETRY_AFTER_S.to_string())
+            }
+            Failure::Ended | Failure::Nonsense(_) | Failure::Silent => answer,
+        }
+    }
+
+    fn dashboard_failed(&self, failure: Failure, now: Instant) -> Answer {
+        let (view, age) = self.view(now);
+        let sentence = emergency::sentence(view, age);
+        let why = why(failure);
+        let html = format!(
+            "{sentence} Asked for this page, it {why}. Your services may still be running. \
+             <a href=/emergency>Open the plain status page</a>"
+        );
+        Answer::trouble(503, "The dashboard does not answer", &html)
+            .with("Retry-After", RETRY_AFTER_S.to_string())
+    }
+
+    fn plain(&self, host: &str, path: &str, request: &Request, now: Instant) -> Answer {
+        match (path, &self.ca_pem) {
+            (HEALTH, _) => self.health(now),
+            (CA_FILE, Some(pem)) => {
+                Answer::file("application/x-x509-ca-cert", "ca.crt", pem.clone())
+            }
+            (CA_FILE, None) => not_found("This server has no certificate authority yet."),
+            _ => {
+                let host = if host.is_empty() {
+                    self.table.hostname()
+                } else {
+                    host
+                };
+                // The target was checked when the head was read: it can't end this field.
+                Answer::redirect(format!(
+                    "https://{host}{}",
+                    request.target.trim_start_matches('*')
+                ))
+            }
+        }
+    }
+
+    fn health(&self, now: Instant) -> Answer {
+        let up = now.saturating_duration_since(self.began).as_secs();
+        let version = env!("CARGO_PKG_VERSION");
+        Answer::json(format!(
+            "{{\"ok\":true,\"part\":\"front\",\"version\":\"{version}\",\"up_s\":{up}}}\n"
+        ))
+    }
+
+    fn emergency(&self, now: Instant) -> Answer {
+        let (view, age) = self.view(now);
+        Answer::html(200, emergency::page(view, age))
+    }
+
+    fn view(&self, now: Instant) -> (Option<&EmergencyView>, std::time::Duration) {
+        match &self.view {
+            Some((view, at)) => (Some(view), now.saturating_duration_since(*at)),
+            None => (None, std::time::Duration::ZERO),
+        }
+    }
+}
+
+fn why(failure: Failure) -> String {
+    match failure {
+        Failure::Crowded => "has too many open requests already".into(),
+        Failure::Ended => "ended the connection without an answer".into(),
+        Failure::Nonsense(why) => format!("gave no proper answer: {}", escape(why)),
+        Failure::Silent => "took the request but has not answered in time".into(),
+        Failure::Unreachable => "takes no connections at the moment".into(),
+    }
+}
+
+fn status(failure: Failure) -> u16 {
+    match failure {
+        Failure::Crowded | Failure::Unreachable => 503,
+        Failure::Ended | Failure::Nonsense(_) => 502,
+        Failure::Silent => 504,
+    }
+}
+
+fn not_found(html: &str) -> Answer {
+    Answer::trouble(404, "Nothing here", html)
+}
+
+fn stranger(hostname: &str) -> Answer {
+    let hostname = escape(hostname);
+    let html = format!("This server does not go by that name. Try https://{hostname}.local/.");
+    Answer::trouble(421, "Not this server’s name", &html)
+}
+
+const HEALTH: &str = "/health";
+const EMERGENCY: &str = "/emergency";
+const CA_FILE: &str = "/ca.crt";
+/// When to ask again for what is starting: soon, but not so that everyone hammers at it.
+const RETRY_AFTER_S: u32 = 2;

@@ -1,0 +1,79 @@
+//! TLS towards clients: rustls with ring, and an identity that can be changed at any time.
+//!
+//! A new identity is a new configuration for new connections; live ones keep what they began with.
+//! So nothing is locked. Tickets and session cache are carried over.
+
+use std::{io, sync::Arc, time::SystemTime};
+
+use rustls::{
+    ServerConfig, ServerConnection,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+
+use super::{DoorError, config::Identity};
+use crate::ca;
+
+/// What new TLS connections begin with.
+pub(super) struct Tls {
+    config: Arc<ServerConfig>,
+    shown: Option<Identity>,
+}
+
+impl Tls {
+    /// TLS with an identity of the door's own that nobody vouches for.
+    pub(super) fn throw_away() -> Result<Self, DoorError> {
+        let names = ["pilotlight.local", "localhost"].map(str::to_owned);
+        let identity = ca::throw_away(&names, SystemTime::now())?;
+        let provider = Arc::new(ring::default_provider());
+        let key = certified(&identity, &provider)?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(DoorError::Tls)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.ticketer = ring::Ticketer::new().map_err(DoorError::Tls)?;
+        Ok(Self {
+            config: Arc::new(config),
+            shown: None,
+        })
+    }
+
+    /// Shows `identity` from now on.
+    ///
+    /// # Errors
+    /// When key and certificate do not fit; the former identity stays.
+    pub(super) fn show(&mut self, identity: &Identity) -> Result<(), DoorError> {
+        if self.shown.as_ref() == Some(identity) {
+            return Ok(());
+        }
+        let key = certified(identity, self.config.crypto_provider())?;
+        let mut config = ServerConfig::clone(&self.config);
+        config.cert_resolver = Arc::new(SingleCertAndKey::from(key));
+        self.config = Arc::new(config);
+        self.shown = Some(identity.clone());
+        Ok(())
+    }
+
+    /// The server's end of a new connection.
+    pub(super) fn accept(&self) -> io::Result<ServerConnection> {
+        let mut connection =
+            ServerConnection::new(Arc::clone(&self.config)).map_err(io::Error::other)?;
+        // The caller hands over no more than it wants held; see `Client::flush`.
+        connection.set_buffer_limit(None);
+        Ok(connection)
+    }
+}
+
+fn certified(identity: &Identity, provider: &CryptoProvider) -> Result<CertifiedKey, DoorError> {
+    let chain = identity
+        .chain_der
+        .iter()
+        .cloned()
+        .map(CertificateDer::from)
+        .collect();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(identity.key_der.clone()));
+    CertifiedKey::from_der(chain, key, provider).map_err(DoorError::Identity)
+}
