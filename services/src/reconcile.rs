@@ -29,7 +29,7 @@ use crate::{
 pub struct Reconciler {
     place: Place,
     asked: BTreeMap<UnitName, (Asked, Instant)>,
-    routes: Option<Vec<Route>>,
+    routes: Option<(Vec<Route>, Instant)>,
     view: Vec<ServiceView>,
 }
 
@@ -58,7 +58,7 @@ pub enum Action {
     },
     /// Stop this unit and forget it.
     Stop(UnitName),
-    /// The front door's routes to services, all of them, have changed.
+    /// The front door's routes to services, all of them.
     Routes(Vec<Route>),
 }
 
@@ -128,7 +128,7 @@ impl Reconciler {
             view.push(self.describe(service, unit, inputs));
         }
         actions.extend(self.stop_vanished(&listed, inputs));
-        actions.extend(self.route(&planned));
+        actions.extend(self.route(&planned, inputs.now));
         view.sort_by(|a, b| a.id.cmp(&b.id));
         self.view = view;
         actions
@@ -199,7 +199,7 @@ impl Reconciler {
         actions
     }
 
-    fn route(&mut self, planned: &[Planned]) -> Option<Action> {
+    fn route(&mut self, planned: &[Planned], now: Instant) -> Option<Action> {
         let mut taken = BTreeSet::new();
         let mut routes = Vec::new();
         let running = planned
@@ -214,10 +214,13 @@ impl Reconciler {
                 });
             }
         }
-        if self.routes.as_ref() == Some(&routes) {
+        if let Some((before, at)) = &self.routes
+            && *before == routes
+            && now.saturating_duration_since(*at) < ROUTES_AGAIN
+        {
             return None;
         }
-        self.routes = Some(routes.clone());
+        self.routes = Some((routes.clone(), now));
         Some(Action::Routes(routes))
     }
 
@@ -264,6 +267,9 @@ fn request(unit: UnitName, spec_hash: [u8; 32], service: &Planned) -> StartServi
 
 /// How long PID 1 may take to do what it was asked, before it is asked again.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Nobody tells which routes the door has, so they are said again now and then.
+const ROUTES_AGAIN: Duration = Duration::from_secs(30);
 
 /// The agent kills its daemons at the service's own deadline; PID 1 kills what is left, agent and
 /// all, this much later.
