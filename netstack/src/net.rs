@@ -1,0 +1,45 @@
+//! The network of the box: links up, addresses by DHCP, the services' bridge with NAT.
+//!
+//! It runs in a thread of PID 1 and must never wait for anyone: not for another thread, not for a
+//! server, not for a disk. It is told what should be ([`NetConfig`]) and makes it so, again and
+//! again; it says what is ([`NetStatus`]) after every change. With everybody else dead it goes on
+//! with what it was last told. A panic in it costs a second and no address: the next attempt
+//! starts from what the kernel has.
+//!
+//! | module | concept |
+//! |---|---|
+//! | `config`, `status` | what should be, what is |
+//! | `engine`, `ports` | the loop and its sockets |
+//! | `dhcp`, `linklocal`, `uplink` | the protocols, without sockets or clocks |
+//! | `kernel`, `reconcile`, `change`, `rtnl` | links, addresses, routes: seen, compared, changed |
+//! | `nft`, `filter` | the services' packet filter |
+//! | `netlink`, `frame` | formats on the wire |
+//! | `clock`, `random`, `report` | time, chance, words |
+
+mod change;
+mod clock;
+mod config;
+mod dhcp;
+mod engine;
+mod filter;
+mod frame;
+mod kernel;
+mod linklocal;
+mod netlink;
+mod nft;
+mod ports;
+mod random;
+mod reconcile;
+mod report;
+mod rtnl;
+mod status;
+mod thread;
+mod uplink;
+
+pub use self::{
+    config::{Addressing, Bridge, NetConfig},
+    status::{FilterStatus, LeaseStatus, LinkStatus, NetStatus, ServicesStatus},
+    thread::{NetError, NetHandle, spawn},
+};
+
+use self::thread::Command;

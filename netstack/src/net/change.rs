@@ -1,0 +1,212 @@
+//! One step from what is to what should be, as a sentence and as an rtnetlink request.
+
+use std::{fmt, net::Ipv4Addr, time::Duration};
+
+use super::{
+    clock::Now,
+    frame::Mac,
+    kernel::{
+        ADDRESS_HEADER_LEN, BRPORT_ISOLATED, DEL_ADDRESS, DEL_ROUTE, FOREVER, IFA_ADDRESS,
+        IFA_BROADCAST, IFA_CACHEINFO, IFA_LOCAL, IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO,
+        IFLA_MTU, INFO_KIND, INFO_SLAVE_DATA, INFO_SLAVE_KIND, LINK_HEADER_LEN, NEW_ADDRESS,
+        NEW_LINK, NEW_ROUTE, PROTOCOL_DHCP, ROUTE_HEADER_LEN, RTA_GATEWAY, RTA_OIF, RTA_PRIORITY,
+        RTN_UNICAST, TABLE_MAIN,
+    },
+    netlink::{CREATE, EXCLUSIVE, REPLACE, Request},
+};
+
+/// A change to the kernel's network.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Change {
+    /// Gives a link an address, or an address it has a new end.
+    AddAddress {
+        link: u32,
+        ip: Ipv4Addr,
+        prefix: u8,
+        expires: Option<Now>,
+    },
+    /// Makes a default route.
+    AddRoute {
+        link: u32,
+        gateway: Ipv4Addr,
+        metric: u32,
+    },
+    /// Makes a bridge.
+    CreateBridge { name: String, mac: Mac },
+    /// Keeps a bridge's port from talking with other such ports.
+    Isolate { link: u32 },
+    /// Takes an address from a link.
+    RemoveAddress { link: u32, ip: Ipv4Addr, prefix: u8 },
+    /// Takes a default route away.
+    RemoveRoute {
+        link: u32,
+        gateway: Ipv4Addr,
+        metric: u32,
+    },
+    /// Sets the largest packet of a link.
+    SetMtu { link: u32, mtu: u32 },
+    /// Sets a link up.
+    Up { link: u32 },
+}
+
+impl Change {
+    /// The index of the link it is about; 0 for one that is yet to be made.
+    pub(crate) fn link(&self) -> u32 {
+        match self {
+            Self::AddAddress { link, .. }
+            | Self::AddRoute { link, .. }
+            | Self::Isolate { link }
+            | Self::RemoveAddress { link, .. }
+            | Self::RemoveRoute { link, .. }
+            | Self::SetMtu { link, .. }
+            | Self::Up { link } => *link,
+            Self::CreateBridge { .. } => 0,
+        }
+    }
+
+    /// The request that makes it so.
+    pub(crate) fn request(&self, now: Now) -> Request {
+        match self {
+            Self::AddAddress {
+                link,
+                ip,
+                prefix,
+                expires,
+            } => {
+                let flags = CREATE | REPLACE;
+                let valid = expires.map_or(FOREVER, |at| seconds(at.saturating_sub(now)));
+                // Preferred and valid; the kernel fills in the stamps.
+                let times = [valid, valid, 0, 0].map(u32::to_ne_bytes).concat();
+                address(NEW_ADDRESS, flags, *link, *ip, *prefix)
+                    .attr(IFA_BROADCAST, &broadcast(*ip, *prefix).octets())
+                    .attr(IFA_CACHEINFO, &times)
+            }
+            Self::AddRoute {
+                link,
+                gateway,
+                metric,
+            } => route(NEW_ROUTE, CREATE | REPLACE, *link, *gateway, *metric),
+            Self::CreateBridge { name, mac } => {
+                // With an address of its own, it does not take that of its first port, and lose it
+                // with that port.
+                Request::new(NEW_LINK, CREATE | EXCLUSIVE, &link_header(0, 0))
+                    .text(IFLA_IFNAME, name)
+                    .attr(IFLA_ADDRESS, mac)
+                    .nest(IFLA_LINKINFO, |info| info.text(INFO_KIND, "bridge"))
+            }
+            Self::Isolate { link } => {
+                Request::new(NEW_LINK, 0, &link_header(*link, 0)).nest(IFLA_LINKINFO, |info| {
+                    info.text(INFO_SLAVE_KIND, "bridge")
+                        .nest(INFO_SLAVE_DATA, |port| port.attr(BRPORT_ISOLATED, &[1]))
+                })
+            }
+            Self::RemoveAddress { link, ip, prefix } => {
+                address(DEL_ADDRESS, 0, *link, *ip, *prefix)
+            }
+            Self::RemoveRoute {
+                link,
+                gateway,
+                metric,
+            } => route(DEL_ROUTE, 0, *link, *gateway, *metric),
+            Self::SetMtu { link, mtu } => {
+                Request::new(NEW_LINK, 0, &link_header(*link, 0)).u32(IFLA_MTU, *mtu)
+            }
+            Self::Up { link } => Request::new(NEW_LINK, 0, &link_header(*link, IFF_UP)),
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddAddress { ip, prefix, .. } => write!(f, "setting the address {ip}/{prefix}"),
+            Self::AddRoute { gateway, .. } => write!(f, "setting the route by {gateway}"),
+            Self::CreateBridge { name, .. } => write!(f, "making the bridge {name}"),
+            Self::Isolate { link } => write!(f, "isolating the bridge's port {link}"),
+            Self::RemoveAddress { ip, .. } => write!(f, "removing the address {ip}"),
+            Self::RemoveRoute { gateway, .. } => write!(f, "removing the route by {gateway}"),
+            Self::SetMtu { mtu, .. } => write!(f, "setting the packet size {mtu}"),
+            Self::Up { link } => write!(f, "setting link {link} up"),
+        }
+    }
+}
+
+fn link_header(index: u32, flags: u32) -> [u8; LINK_HEADER_LEN] {
+    let mut header = [0; LINK_HEADER_LEN];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    // The mask: only the flags given are changed.
+    header[12..16].copy_from_slice(&flags.to_ne_bytes());
+    header
+}
+
+fn address(kind: u16, flags: u16, link: u32, ip: Ipv4Addr, prefix: u8) -> Request {
+    let mut header = [0; ADDRESS_HEADER_LEN];
+    header[0] = AF_INET;
+    header[1] = prefix;
+    header[3] = if ip.is_link_local() {
+        SCOPE_LINK
+    } else {
+        SCOPE_UNIVERSE
+    };
+    header[4..8].copy_from_slice(&link.to_ne_bytes());
+    Request::new(kind, flags, &header)
+        .attr(IFA_LOCAL, &ip.octets())
+        .attr(IFA_ADDRESS, &ip.octets())
+}
+
+fn route(kind: u16, flags: u16, link: u32, gateway: Ipv4Addr, metric: u32) -> Request {
+    let mut header = [0; ROUTE_HEADER_LEN];
+    header[0] = AF_INET;
+    header[4] = TABLE_MAIN;
+    header[5] = PROTOCOL_DHCP;
+    header[7] = RTN_UNICAST;
+    // Some providers put the gateway outside the subnet: it is on the link all the same.
+    header[8..12].copy_from_slice(&ON_LINK.to_ne_bytes());
+    Request::new(kind, flags, &header)
+        .u32(RTA_OIF, link)
+        .attr(RTA_GATEWAY, &gateway.octets())
+        .u32(RTA_PRIORITY, metric)
+}
+
+fn broadcast(ip: Ipv4Addr, prefix: u8) -> Ipv4Addr {
+    let host = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
+    Ipv4Addr::from(u32::from(ip) | host)
+}
+
+/// Rounded up, and never "for ever" nor "not at all".
+fn seconds(time: Duration) -> u32 {
+    let seconds = time
+        .as_secs()
+        .saturating_add(u64::from(time.subsec_nanos() > 0));
+    u32::try_from(seconds)
+        .unwrap_or(FOREVER)
+        .clamp(1, FOREVER - 1)
+}
+
+const AF_INET: u8 = 2;
+/// RT_SCOPE_UNIVERSE and RT_SCOPE_LINK.
+const SCOPE_UNIVERSE: u8 = 0;
+const SCOPE_LINK: u8 = 253;
+/// RTNH_F_ONLINK.
+const ON_LINK: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subnet_s_broadcast_address_is_its_last() {
+        let ip = Ipv4Addr::new(10, 77, 0, 1);
+        assert_eq!(broadcast(ip, 16), Ipv4Addr::new(10, 77, 255, 255));
+        assert_eq!(broadcast(ip, 32), ip);
+        assert_eq!(broadcast(ip, 0), Ipv4Addr::BROADCAST);
+    }
+
+    #[test]
+    fn an_end_in_the_past_or_far_future_stays_an_end() {
+        assert_eq!(seconds(Duration::ZERO), 1);
+        assert_eq!(seconds(Duration::from_millis(1500)), 2);
+        assert_eq!(seconds(Duration::MAX), FOREVER - 1);
+    }
+}

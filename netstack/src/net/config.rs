@@ -1,0 +1,77 @@
+//! What should be: the one value that `net` is given and makes so.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// The network as its owner wants it. The default is a box that just works: every real link up and
+/// automatic, services on a bridge of their own behind NAT.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetConfig {
+    /// The name that DHCP servers are told, so that routers show it.
+    pub hostname: Option<String>,
+    /// How links get their addresses, by the link's name. A real link that is not named here is
+    /// [`Addressing::Automatic`]; a virtual one that is not named here is left alone.
+    pub links: BTreeMap<String, Addressing>,
+    /// The services' bridge; none if there are no services.
+    pub bridge: Option<Bridge>,
+}
+
+/// How a link gets its addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Addressing {
+    /// DHCP; a link-local address beside it while no server answers. IPv6 as routers announce it.
+    #[default]
+    Automatic,
+    /// Fixed.
+    Static {
+        /// The box's address.
+        address: Ipv4Addr,
+        /// The subnet's prefix length, 0 to 32.
+        prefix: u8,
+        /// Where all else goes.
+        gateway: Option<Ipv4Addr>,
+        /// Name servers in the order of their use.
+        dns: Vec<IpAddr>,
+    },
+    /// Somebody else's business.
+    Unmanaged,
+}
+
+/// The bridge that services hang on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bridge {
+    /// Its name, at most 15 bytes.
+    pub name: String,
+    /// The box's address on it, the services' gateway.
+    pub address: Ipv4Addr,
+    /// The services' subnet's prefix length, 0 to 32.
+    pub prefix: u8,
+    /// Whether services reach the outside, with the box's address as theirs.
+    pub nat: bool,
+}
+
+impl Default for NetConfig {
+    fn default() -> Self {
+        Self {
+            hostname: None,
+            links: BTreeMap::new(),
+            bridge: Some(Bridge::default()),
+        }
+    }
+}
+
+impl Default for Bridge {
+    fn default() -> Self {
+        Self {
+            name: "pilot0".to_owned(),
+            address: Ipv4Addr::new(10, 77, 0, 1),
+            prefix: 16,
+            nat: true,
+        }
+    }
+}

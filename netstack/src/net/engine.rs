@@ -1,0 +1,312 @@
+//! The loop of the thread `net`: carries bytes, events and time between the kernel and the state
+//! machines, and keeps what is at what should be.
+//!
+//! It never waits but in `poll`, never touches a file system but for a switch in /proc/sys, and
+//! takes a bounded share from each socket in turn. An error of the kernel's ends the engine, not
+//! the thread: a new one starts from what the kernel has.
+
+use std::{collections::BTreeMap, io, os::fd::AsRawFd as _, time::Duration};
+
+use mio::{Events, Interest, Poll, Token, unix::SourceFd};
+use rustix::io::Errno;
+
+use super::{
+    Command,
+    clock::{self, Now},
+    config::{Addressing, NetConfig},
+    filter::Filter,
+    kernel::Kernel,
+    ports::{self, Port, Ports},
+    random::Random,
+    reconcile::{self, Wanted},
+    report,
+    rtnl::Rtnl,
+    status::NetStatus,
+    uplink::{Needs, Outgoing, Uplink},
+};
+
+/// The engine: what `net` knows and holds between two turns.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    config: NetConfig,
+    rtnl: Rtnl,
+    filter: Filter,
+    managed: BTreeMap<u32, Managed>,
+    random: Random,
+    /// What a socket had more of than its share, to be gone on with.
+    unfinished: Vec<Token>,
+    forwarding: Forwarding,
+    port_problem: Option<String>,
+    /// When something that failed outside the protocols is tried again.
+    retry_at: Option<Now>,
+}
+
+/// A link that is looked after.
+#[derive(Debug)]
+pub(crate) enum Managed {
+    /// By DHCP and the rest.
+    Automatic(Box<Uplink>, Ports),
+    /// As its owner said.
+    Static(Addressing),
+}
+
+/// The switch that lets the kernel forward.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Forwarding {
+    Failed(String),
+    On,
+    Unset,
+}
+
+impl Engine {
+    /// Opens what it needs and begins to read the kernel's state.
+    pub(crate) fn start(config: NetConfig, poll: &Poll) -> io::Result<Self> {
+        let rtnl = Rtnl::open(clock::now())?;
+        let source = rtnl.as_raw_fd();
+        poll.registry()
+            .register(&mut SourceFd(&source), RTNL, Interest::READABLE)?;
+        Ok(Self {
+            config,
+            rtnl,
+            filter: Filter::new(FILTER),
+            managed: BTreeMap::new(),
+            random: Random::seeded(),
+            // What was sent before the registration may have been answered already.
+            unfinished: vec![RTNL],
+            forwarding: Forwarding::Unset,
+            port_problem: None,
+            retry_at: None,
+        })
+    }
+
+    /// How long the loop may sleep.
+    pub(crate) fn sleep(&self) -> Duration {
+        if !self.unfinished.is_empty() {
+            return Duration::ZERO;
+        }
+        let uplinks = self.managed.values().filter_map(|managed| match managed {
+            Managed::Automatic(uplink, _) => uplink.deadline(),
+            Managed::Static(_) => None,
+        });
+        let others = [self.rtnl.deadline(), self.filter.deadline(), self.retry_at];
+        let next = uplinks.chain(others.into_iter().flatten()).min();
+        let wait = next.map_or(SLEEP_MAX, |at| at.saturating_sub(clock::now()));
+        // epoll counts milliseconds and rounds down: a deadline must not be met too early.
+        (wait + Duration::from_millis(1)).min(SLEEP_MAX)
+    }
+
+    /// One turn: what has arrived, what is due, what is to be changed.
+    pub(crate) fn turn(&mut self, poll: &Poll, events: &Events) -> Result<(), Errno> {
+        let now = clock::now();
+        let mut ready = std::mem::take(&mut self.unfinished);
+        ready.extend(events.iter().map(mio::event::Event::token));
+        for token in ready {
+            if self.receive(now, token)? {
+                self.unfinished.push(token);
+            }
+        }
+        self.rtnl.tick(now)?;
+        self.retry_at = self.retry_at.filter(|at| *at > now);
+        self.reconcile(now)?;
+        self.run_uplinks(now, poll);
+        self.reconcile(now)?;
+        self.filter.tick(now, poll.registry());
+        Ok(())
+    }
+
+    /// Takes a new configuration; the next turn makes it so.
+    pub(crate) fn configure(&mut self, config: NetConfig) {
+        if self.config.hostname != config.hostname {
+            // The new name reaches the servers with the next lease.
+            self.managed.clear();
+        }
+        self.forwarding = Forwarding::Unset;
+        self.config = config;
+    }
+
+    /// Gives the leases back.
+    pub(crate) fn release(&mut self, poll: &Poll) {
+        let now = clock::now();
+        for (link, managed) in &mut self.managed {
+            let Managed::Automatic(uplink, ports) = managed else {
+                continue;
+            };
+            let Some(transmit) = uplink.release(now) else {
+                continue;
+            };
+            let needs = Needs {
+                datagrams: Some(transmit.source),
+                ..Needs::default()
+            };
+            if ports.adjust(*link, needs, poll.registry()).is_ok() {
+                ports.send(uplink.mac, &Outgoing::Dhcp(transmit));
+            }
+        }
+    }
+
+    /// What is; `None` while it is in motion.
+    pub(crate) fn status(&self) -> Option<NetStatus> {
+        let kernel = self.rtnl.settled()?;
+        let mut status = report::status(&self.config, kernel, &self.managed);
+        status.services.filter = self.filter.status();
+        let refusals = self.rtnl.refusals();
+        status.problems = report::problems(kernel, refusals, &status.services, &self.forwarding);
+        status.problems.extend(self.port_problem.clone());
+        Some(status)
+    }
+
+    fn receive(&mut self, now: Now, token: Token) -> Result<bool, Errno> {
+        match token {
+            RTNL => self.rtnl.receive(now),
+            FILTER => Ok(self.filter.receive(now)),
+            _ => Ok(ports::from_token(token)
+                .is_some_and(|(link, port)| self.receive_from(now, link, port))),
+        }
+    }
+
+    fn receive_from(&mut self, now: Now, link: u32, port: Port) -> bool {
+        match self.managed.get_mut(&link) {
+            Some(Managed::Automatic(uplink, ports)) => ports.receive(now, port, uplink),
+            // The link went away between the event and now.
+            Some(Managed::Static(_)) | None => false,
+        }
+    }
+
+    /// Compares and asks for changes, unless answers are still under way.
+    fn reconcile(&mut self, now: Now) -> Result<(), Errno> {
+        let Some(kernel) = self.rtnl.settled() else {
+            return Ok(());
+        };
+        adopt_links(
+            now,
+            &self.config,
+            kernel,
+            &mut self.managed,
+            &mut self.random,
+        );
+        let wanted: BTreeMap<u32, Wanted> = self
+            .managed
+            .iter()
+            .map(|(link, managed)| (*link, managed.wanted()))
+            .collect();
+        let changes = reconcile::changes(&self.config, kernel, &wanted);
+        self.filter.want(now, self.config.bridge.as_ref());
+        self.forward(now);
+        self.rtnl.ask(now, &changes)
+    }
+
+    /// Lets the kernel forward. Never switched off: somebody else may need it.
+    fn forward(&mut self, now: Now) {
+        if self.config.bridge.is_none() || self.forwarding == Forwarding::On {
+            return;
+        }
+        if matches!(self.forwarding, Forwarding::Failed(_)) && self.retry_at.is_some() {
+            return;
+        }
+        self.forwarding = match std::fs::write(FORWARD_SWITCH, "1") {
+            Ok(()) => Forwarding::On,
+            Err(error) => {
+                self.retry_at = Some(now + RETRY_PAUSE);
+                Forwarding::Failed(error.to_string())
+            }
+        };
+    }
+
+    /// Lets time pass on every uplink, then opens and closes sockets, then sends.
+    fn run_uplinks(&mut self, now: Now, poll: &Poll) {
+        self.port_problem = None;
+        for (link, managed) in &mut self.managed {
+            let Managed::Automatic(uplink, ports) = managed else {
+                continue;
+            };
+            uplink.tick(now);
+            if let Err(problem) = ports.adjust(*link, uplink.needs(), poll.registry()) {
+                self.port_problem = Some(problem);
+                self.retry_at.get_or_insert(now + RETRY_PAUSE);
+            }
+            while let Some(outgoing) = uplink.transmit() {
+                ports.send(uplink.mac, &outgoing);
+            }
+        }
+    }
+}
+
+impl Managed {
+    fn wanted(&self) -> Wanted {
+        match self {
+            Self::Automatic(uplink, _) => uplink.wanted(),
+            Self::Static(addressing) => addressing.wanted(),
+        }
+    }
+}
+
+/// Takes up the links that are new, drops those that are gone or somebody else's now, and tells
+/// the others of their carrier.
+fn adopt_links(
+    now: Now,
+    config: &NetConfig,
+    kernel: &Kernel,
+    managed: &mut BTreeMap<u32, Managed>,
+    random: &mut Random,
+) {
+    managed.retain(|index, _| kernel.links.contains_key(index));
+    for link in kernel.links.values() {
+        match reconcile::addressing(config, link) {
+            Some(Addressing::Automatic) => {
+                let fits = |managed: &Managed| matches!(managed, Managed::Automatic(uplink, _) if uplink.mac == link.mac);
+                if !managed.get(&link.index).is_some_and(fits) {
+                    let lease = reconcile::lease_of_before(kernel, link.index);
+                    let random = Random::new(random.next());
+                    let uplink = Uplink::new(link.mac, config.hostname.clone(), random, lease);
+                    let automatic = Managed::Automatic(Box::new(uplink), Ports::default());
+                    managed.insert(link.index, automatic);
+                }
+                if let Some(Managed::Automatic(uplink, _)) = managed.get_mut(&link.index) {
+                    uplink.carrier(now, link.up && link.carrier);
+                }
+            }
+            Some(addressing @ Addressing::Static { .. }) => {
+                managed.insert(link.index, Managed::Static(addressing));
+            }
+            Some(Addressing::Unmanaged) | None => {
+                managed.remove(&link.index);
+            }
+        }
+    }
+}
+
+/// What came by the command channel, for the loop around the engine.
+pub(crate) enum Next {
+    Continue,
+    End,
+}
+
+/// Obeys a command.
+pub(crate) fn obey(engine: &mut Engine, command: Command, poll: &Poll) -> Next {
+    match command {
+        Command::Configure(config) => {
+            engine.configure(*config);
+            Next::Continue
+        }
+        Command::Shutdown { release } => {
+            if release {
+                engine.release(poll);
+            }
+            Next::End
+        }
+    }
+}
+
+/// Tokens of links' sockets have a part from 1 to 3 in their lowest two bits, so these are free.
+pub(crate) const WAKER: Token = Token(0);
+const RTNL: Token = Token(4);
+const FILTER: Token = Token(8);
+
+/// The loop turns at least this often, for whoever watches that it does.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// Between two tries of what failed for a reason that may pass.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
+
+/// A file of the kernel's, which answers at once.
+const FORWARD_SWITCH: &str = "/proc/sys/net/ipv4/ip_forward";

@@ -1,0 +1,216 @@
+//! Keeps the services' packet filter in force: applies it, hears whether it took, tries again, and
+//! puts it back when somebody removes it.
+
+use std::{os::fd::AsRawFd as _, time::Duration};
+
+use mio::{Interest, Registry, Token, unix::SourceFd};
+use rustix::{io::Errno, net::netlink::NETFILTER};
+
+use super::{
+    clock::Now,
+    config::Bridge,
+    netlink::{
+        Frame, attr, frames,
+        socket::{Received, Socket},
+        text,
+    },
+    nft::{self, Batch, Verdict},
+    status::FilterStatus,
+};
+
+/// The filter and its way into the kernel.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    socket: Option<Socket>,
+    token: Token,
+    sequence: u32,
+    wanted: Option<Bridge>,
+    state: State,
+    tries: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    /// To be applied then.
+    Due(Now, Option<String>),
+    /// Applied, if the kernel says so by then.
+    Applying(Batch, Now),
+    Applied,
+}
+
+impl Filter {
+    /// A filter that does not yet know what is wanted; its socket's events have `token`.
+    pub(crate) fn new(token: Token) -> Self {
+        Self {
+            socket: None,
+            token,
+            sequence: 0,
+            wanted: None,
+            state: State::Applied,
+            tries: 0,
+        }
+    }
+
+    /// What should be in force.
+    pub(crate) fn want(&mut self, now: Now, bridge: Option<&Bridge>) {
+        if self.wanted.as_ref() != bridge {
+            self.wanted = bridge.cloned();
+            self.tries = 0;
+            self.state = State::Due(now, None);
+        }
+    }
+
+    /// Applies what is due.
+    pub(crate) fn tick(&mut self, now: Now, registry: &Registry) {
+        match &self.state {
+            State::Due(at, _) if *at <= now => {
+                if let Err(errno) = self.apply(now, registry) {
+                    self.failed(now, &Verdict::Refused(errno, "the connection"));
+                }
+            }
+            State::Applying(_, until) if *until <= now => {
+                self.failed(now, &Verdict::Refused(Errno::TIMEDOUT, "the transaction"));
+            }
+            State::Due(..) | State::Applying(..) | State::Applied => {}
+        }
+    }
+
+    /// Takes in what has arrived. True if there may be more.
+    pub(crate) fn receive(&mut self, now: Now) -> bool {
+        for _ in 0..BURST {
+            let Some(socket) = &mut self.socket else {
+                return false;
+            };
+            let bytes = match socket.receive() {
+                Ok(Received::Empty) => return false,
+                Ok(Received::Stranger) => continue,
+                Ok(Received::Frames(bytes)) => bytes.to_vec(),
+                // What was lost may have been the table's removal.
+                Ok(Received::Lost) => {
+                    self.state = State::Due(now, None);
+                    continue;
+                }
+                Err(errno) => {
+                    self.failed(now, &Verdict::Refused(errno, "the connection"));
+                    return false;
+                }
+            };
+            for frame in frames(&bytes) {
+                self.take(now, &frame);
+            }
+        }
+        true
+    }
+
+    /// When [`tick`](Self::tick) is next needed.
+    pub(crate) fn deadline(&self) -> Option<Now> {
+        match &self.state {
+            State::Due(at, _) => Some(*at),
+            State::Applying(_, until) => Some(*until),
+            State::Applied => None,
+        }
+    }
+
+    /// How it stands.
+    pub(crate) fn status(&self) -> FilterStatus {
+        match (&self.state, &self.wanted) {
+            (State::Applied, Some(_)) => FilterStatus::Applied,
+            (State::Due(_, Some(why)), Some(_)) => FilterStatus::Failed(why.clone()),
+            (State::Due(_, None) | State::Applying(..), Some(_)) => FilterStatus::Pending,
+            (_, None) => FilterStatus::Off,
+        }
+    }
+
+    fn apply(&mut self, now: Now, registry: &Registry) -> Result<(), Errno> {
+        let first = self.sequence.wrapping_add(1);
+        let batch = match &self.wanted {
+            Some(bridge) => Batch::replace(bridge, first),
+            None => Batch::remove(first),
+        };
+        self.sequence = first.wrapping_add(FRAMES_MAX);
+        let socket = match &self.socket {
+            Some(socket) => socket,
+            None => self.socket.insert(open(self.token, registry)?),
+        };
+        socket.send(&batch.bytes)?;
+        self.state = State::Applying(batch, now + ANSWER_WITHIN);
+        Ok(())
+    }
+
+    fn take(&mut self, now: Now, frame: &Frame<'_>) {
+        match &mut self.state {
+            State::Applying(batch, _) => match batch.answered(frame) {
+                Some(Verdict::Applied) => {
+                    self.tries = 0;
+                    self.state = State::Applied;
+                }
+                Some(refused @ Verdict::Refused(..)) => self.failed(now, &refused),
+                None => {}
+            },
+            State::Applied if self.wanted.is_some() && removes_ours(frame) => {
+                self.state = State::Due(now + REPAIR_PAUSE, None);
+            }
+            State::Applied | State::Due(..) => {}
+        }
+    }
+
+    fn failed(&mut self, now: Now, verdict: &Verdict) {
+        let pause = RETRY_FIRST * (1 << self.tries.min(RETRY_DOUBLINGS_MAX));
+        self.tries = self.tries.saturating_add(1);
+        self.socket = None;
+        self.state = State::Due(now + pause, Some(sentence(verdict)));
+    }
+}
+
+fn open(token: Token, registry: &Registry) -> Result<Socket, Errno> {
+    let socket = Socket::open(Some(NETFILTER), GROUPS)?;
+    registry
+        .register(
+            &mut SourceFd(&socket.as_raw_fd()),
+            token,
+            Interest::READABLE,
+        )
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    Ok(socket)
+}
+
+fn removes_ours(frame: &Frame<'_>) -> bool {
+    let name = frame
+        .payload
+        .get(4..)
+        .and_then(|body| attr(body, nft::TABLE_NAME));
+    frame.kind == nft::TABLE_REMOVED && name.map(text).as_deref() == Some(nft::TABLE)
+}
+
+fn sentence(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Applied => String::new(),
+        Verdict::Refused(Errno::PROTONOSUPPORT | Errno::OPNOTSUPP | Errno::NOENT, what) => format!(
+            "The kernel lacks nf_tables or a part of it (for {what}), so services have no network \
+             beyond the box; it is tried again, in case a module is still being loaded."
+        ),
+        Verdict::Refused(errno, what) => format!(
+            "The services' packet filter is not in force: the kernel refused {what} ({errno}); it \
+             is tried again."
+        ),
+    }
+}
+
+/// NFNLGRP_NFTABLES as a mask.
+const GROUPS: u32 = 1 << 6;
+
+/// More frames than a batch ever has.
+const FRAMES_MAX: u32 = 64;
+
+/// Datagrams taken before others have their turn.
+const BURST: usize = 64;
+
+/// The kernel answers within the call; this is for the answer that was dropped.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Whoever removes the table may be about to remove it again.
+const REPAIR_PAUSE: Duration = Duration::from_secs(1);
+
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Up to 64 s.
+const RETRY_DOUBLINGS_MAX: u32 = 6;

@@ -1,0 +1,205 @@
+//! nftables expressions: the few steps of which the box's rules are made.
+//!
+//! A rule is a little program on registers; each expression here loads, changes, compares or
+//! decides on register 1, as `nft --debug=netlink` shows for the same rule in text.
+
+use super::super::netlink::Request;
+
+/// One step of a rule.
+#[derive(Clone, Debug)]
+pub(crate) struct Expression {
+    name: &'static str,
+    parts: Vec<Part>,
+}
+
+/// How to compare.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Operator {
+    Equal,
+    NotEqual,
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    Number(u16, u32),
+    /// A value: data in a nest of its own.
+    Value(u16, Vec<u8>),
+    /// A verdict in a value.
+    Verdict(u16, u32),
+}
+
+impl Expression {
+    /// Loads a fact about the packet.
+    pub(crate) fn meta(key: u32) -> Self {
+        Self::new(
+            "meta",
+            [
+                Part::Number(META_KEY, key),
+                Part::Number(META_REGISTER, REGISTER),
+            ],
+        )
+    }
+
+    /// Loads the connection's state as a bit.
+    pub(crate) fn conntrack_state() -> Self {
+        Self::new(
+            "ct",
+            [
+                Part::Number(CT_REGISTER, REGISTER),
+                Part::Number(CT_KEY, CT_STATE),
+            ],
+        )
+    }
+
+    /// Loads the packet's IPv4 source.
+    pub(crate) fn ipv4_source() -> Self {
+        Self::new(
+            "payload",
+            [
+                Part::Number(PAYLOAD_REGISTER, REGISTER),
+                Part::Number(PAYLOAD_BASE, NETWORK_HEADER),
+                Part::Number(PAYLOAD_OFFSET, 12),
+                Part::Number(PAYLOAD_LENGTH, 4),
+            ],
+        )
+    }
+
+    /// Keeps the bits of `mask`, bytes as they are in the register.
+    pub(crate) fn mask(mask: [u8; 4]) -> Self {
+        Self::new(
+            "bitwise",
+            [
+                Part::Number(BITWISE_SOURCE, REGISTER),
+                Part::Number(BITWISE_TARGET, REGISTER),
+                Part::Number(BITWISE_LENGTH, 4),
+                Part::Value(BITWISE_MASK, mask.to_vec()),
+                Part::Value(BITWISE_XOR, vec![0; 4]),
+            ],
+        )
+    }
+
+    /// Keeps these bits of a number, which is in the machine's order.
+    pub(crate) fn mask_any(bits: u32) -> Self {
+        Self::mask(bits.to_ne_bytes())
+    }
+
+    /// Ends the rule here unless the comparison holds.
+    pub(crate) fn compare(operator: Operator, value: &[u8]) -> Self {
+        let operator = match operator {
+            Operator::Equal => 0,
+            Operator::NotEqual => 1,
+        };
+        Self::new(
+            "cmp",
+            [
+                Part::Number(CMP_REGISTER, REGISTER),
+                Part::Number(CMP_OPERATOR, operator),
+                Part::Value(CMP_DATA, value.to_vec()),
+            ],
+        )
+    }
+
+    /// Ends the rule here unless the interface's whole name compares.
+    pub(crate) fn compare_name(operator: Operator, name: &str) -> Self {
+        let mut bytes = [0; INTERFACE_NAME_LEN];
+        let length = name.len().min(INTERFACE_NAME_LEN - 1);
+        bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+        Self::compare(operator, &bytes)
+    }
+
+    /// Lets the packet through.
+    pub(crate) fn accept() -> Self {
+        Self::verdict(1)
+    }
+
+    /// Drops the packet.
+    pub(crate) fn drop() -> Self {
+        Self::verdict(0)
+    }
+
+    /// Gives the packet the address of the link it leaves by.
+    pub(crate) fn masquerade() -> Self {
+        Self::new("masq", [])
+    }
+
+    /// Adds the expression to a rule's list.
+    pub(crate) fn write(&self, list: Request) -> Request {
+        list.nest(LIST_ELEMENT, |one| {
+            one.text(EXPRESSION_NAME, self.name)
+                .nest(EXPRESSION_DATA, |data| {
+                    self.parts.iter().fold(data, |data, part| part.write(data))
+                })
+        })
+    }
+
+    fn verdict(code: u32) -> Self {
+        Self::new(
+            "immediate",
+            [
+                Part::Number(IMMEDIATE_REGISTER, VERDICT_REGISTER),
+                Part::Verdict(IMMEDIATE_DATA, code),
+            ],
+        )
+    }
+
+    fn new(name: &'static str, parts: impl Into<Vec<Part>>) -> Self {
+        Self {
+            name,
+            parts: parts.into(),
+        }
+    }
+}
+
+impl Part {
+    fn write(&self, data: Request) -> Request {
+        match self {
+            Self::Number(kind, value) => data.be32(*kind, *value),
+            Self::Value(kind, bytes) => data.nest(*kind, |value| value.attr(DATA_VALUE, bytes)),
+            Self::Verdict(kind, code) => data.nest(*kind, |value| {
+                value.nest(DATA_VERDICT, |verdict| verdict.be32(VERDICT_CODE, *code))
+            }),
+        }
+    }
+}
+
+// From linux/netfilter/nf_tables.h and nf_conntrack_common.h.
+/// NFT_META_IIFNAME.
+pub(super) const META_INPUT_NAME: u32 = 6;
+/// NFT_META_OIFNAME.
+pub(super) const META_OUTPUT_NAME: u32 = 7;
+/// NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_RELATED.
+pub(super) const CT_ESTABLISHED: u32 = 1 << 1;
+pub(super) const CT_RELATED: u32 = 1 << 2;
+/// NFT_REG_1 and NFT_REG_VERDICT.
+const REGISTER: u32 = 1;
+const VERDICT_REGISTER: u32 = 0;
+const LIST_ELEMENT: u16 = 1;
+const EXPRESSION_NAME: u16 = 1;
+const EXPRESSION_DATA: u16 = 2;
+const DATA_VALUE: u16 = 1;
+const DATA_VERDICT: u16 = 2;
+const VERDICT_CODE: u16 = 1;
+const META_REGISTER: u16 = 1;
+const META_KEY: u16 = 2;
+const CT_REGISTER: u16 = 1;
+const CT_KEY: u16 = 2;
+/// NFT_CT_STATE.
+const CT_STATE: u32 = 0;
+const PAYLOAD_REGISTER: u16 = 1;
+const PAYLOAD_BASE: u16 = 2;
+const PAYLOAD_OFFSET: u16 = 3;
+const PAYLOAD_LENGTH: u16 = 4;
+/// NFT_PAYLOAD_NETWORK_HEADER.
+const NETWORK_HEADER: u32 = 1;
+const BITWISE_SOURCE: u16 = 1;
+const BITWISE_TARGET: u16 = 2;
+const BITWISE_LENGTH: u16 = 3;
+const BITWISE_MASK: u16 = 4;
+const BITWISE_XOR: u16 = 5;
+const CMP_REGISTER: u16 = 1;
+const CMP_OPERATOR: u16 = 2;
+const CMP_DATA: u16 = 3;
+const IMMEDIATE_REGISTER: u16 = 1;
+const IMMEDIATE_DATA: u16 = 2;
+/// IFNAMSIZ.
+const INTERFACE_NAME_LEN: usize = 16;

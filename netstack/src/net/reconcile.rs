@@ -1,0 +1,459 @@
+//! From what should be and what is, the changes that lead from one to the other.
+//!
+//! Level-triggered: it looks at the whole each time and remembers nothing, so it does not matter
+//! which event was lost or who else changed something. Pure.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use super::{
+    change::Change,
+    clock::Now,
+    config::{Addressing, Bridge, NetConfig},
+    dhcp::lease::Lease,
+    kernel::{Kernel, Link},
+};
+
+/// What a link should have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) addresses: Vec<WantedAddress>,
+    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) mtu: Option<u32>,
+}
+
+/// An address a link should have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WantedAddress {
+    pub(crate) ip: Ipv4Addr,
+    pub(crate) prefix: u8,
+    pub(crate) expires: Option<Now>,
+}
+
+/// How `link` gets its addresses; `None` if it is none of ours.
+pub(crate) fn addressing(config: &NetConfig, link: &Link) -> Option<Addressing> {
+    let bridge = config.bridge.as_ref().map(|bridge| bridge.name.as_str());
+    if link.loopback || !link.ethernet || bridge == Some(&link.name) || link.master.is_some() {
+        return None;
+    }
+    match config.links.get(&link.name) {
+        Some(Addressing::Unmanaged) => None,
+        Some(addressing) => Some(addressing.clone()),
+        None => link.kind.is_none().then_some(Addressing::Automatic),
+    }
+}
+
+impl Addressing {
+    /// What a link with fixed addresses should have; nothing for the others.
+    pub(crate) fn wanted(&self) -> Wanted {
+        match self {
+            Self::Static {
+                address,
+                prefix,
+                gateway,
+                ..
+            } => Wanted {
+                addresses: vec![WantedAddress {
+                    ip: *address,
+                    prefix: (*prefix).min(32),
+                    expires: None,
+                }],
+                gateway: *gateway,
+                mtu: None,
+            },
+            Self::Automatic | Self::Unmanaged => Wanted::default(),
+        }
+    }
+}
+
+/// The lease that a predecessor of this process left in the kernel, told by its end.
+pub(crate) fn lease_of_before(kernel: &Kernel, link: u32) -> Option<Lease> {
+    let route = kernel
+        .routes
+        .iter()
+        .find(|route| route.link == link && route.ours);
+    let router = route.and_then(|route| match route.gateway {
+        IpAddr::V4(gateway) => Some(gateway),
+        IpAddr::V6(_) => None,
+    });
+    kernel
+        .addresses_of(link)
+        .find_map(|address| match (address.ip, address.expires) {
+            (IpAddr::V4(ip), Some(expires)) => {
+                Some(Lease::adopted(ip, address.prefix, router, expires))
+            }
+            _ => None,
+        })
+}
+
+/// The changes needed, in an order that works. `wanted` has the managed links by their index.
+pub(crate) fn changes(
+    config: &NetConfig,
+    kernel: &Kernel,
+    wanted: &BTreeMap<u32, Wanted>,
+) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for link in kernel
+        .links
+        .values()
+        .filter(|link| link.loopback && !link.up)
+    {
+        changes.push(Change::Up { link: link.index });
+    }
+    if let Some(bridge) = &config.bridge {
+        bridge_changes(bridge, kernel, &mut changes);
+    }
+    for (index, wanted) in wanted {
+        if let Some(link) = kernel.links.get(index) {
+            link_changes(link, wanted, kernel, &mut changes);
+        }
+    }
+    changes
+}
+
+fn bridge_changes(bridge: &Bridge, kernel: &Kernel, changes: &mut Vec<Change>) {
+    let Some(link) = kernel.named(&bridge.name) else {
+        let [a, b, c, d] = bridge.address.octets();
+        // Locally administered, and the same on every boot.
+        let mac = [2, 0, a, b, c, d];
+        changes.push(Change::CreateBridge {
+            name: bridge.name.clone(),
+            mac,
+        });
+        return;
+    };
+    let wanted = Wanted {
+        addresses: vec![WantedAddress {
+            ip: bridge.address,
+            prefix: bridge.prefix,
+            expires: None,
+        }],
+        gateway: None,
+        mtu: None,
+    };
+    link_changes(link, &wanted, kernel, changes);
+    let ports = kernel
+        .links
+        .values()
+        .filter(|port| port.master == Some(link.index));
+    changes.extend(
+        ports
+            .filter(|port| !port.isolated)
+            .map(|port| Change::Isolate { link: port.index }),
+    );
+}
+
+fn link_changes(link: &Link, wanted: &Wanted, kernel: &Kernel, changes: &mut Vec<Change>) {
+    let index = link.index;
+    if !link.up {
+        changes.push(Change::Up { link: index });
+    }
+    if let Some(mtu) = wanted.mtu.filter(|mtu| *mtu != link.mtu) {
+        changes.push(Change::SetMtu { link: index, mtu });
+    }
+    // New addresses come before old ones go, so that the link is never without.
+    for address in &wanted.addresses {
+        let WantedAddress {
+            ip,
+            prefix,
+            expires,
+        } = *address;
+        let there = kernel.addresses_of(index).any(|there| {
+            (there.ip, there.prefix) == (IpAddr::V4(ip), prefix) && close(there.expires, expires)
+        });
+        if !there {
+            changes.push(Change::AddAddress {
+                link: index,
+                ip,
+                prefix,
+                expires,
+            });
+        }
+    }
+    for there in kernel.addresses_of(index) {
+        let IpAddr::V4(ip) = there.ip else { continue };
+        let prefix = there.prefix;
+        if !wanted
+            .addresses
+            .iter()
+            .any(|w| (w.ip, w.prefix) == (ip, prefix))
+        {
+            changes.push(Change::RemoveAddress {
+                link: index,
+                ip,
+                prefix,
+            });
+        }
+    }
+    route_changes(link, wanted.gateway, kernel, changes);
+}
+
+fn route_changes(
+    link: &Link,
+    wanted: Option<Ipv4Addr>,
+    kernel: &Kernel,
+    changes: &mut Vec<Change>,
+) {
+    let index = link.index;
+    let metric = METRIC_BASE + index;
+    let mut there = false;
+    for route in kernel
+        .routes
+        .iter()
+        .filter(|route| route.link == index && route.ours)
+    {
+        let IpAddr::V4(gateway) = route.gateway else {
+            continue;
+        };
+        if Some(gateway) == wanted && route.metric == metric {
+            there = true;
+        } else {
+            let metric = route.metric;
+            changes.push(Change::RemoveRoute {
+                link: index,
+                gateway,
+                metric,
+            });
+        }
+    }
+    if let (Some(gateway), false, true) = (wanted, there, link.up) {
+        changes.push(Change::AddRoute {
+            link: index,
+            gateway,
+            metric,
+        });
+    }
+}
+
+/// Whether two ends are the same but for rounding and the way through the kernel.
+fn close(one: Option<Now>, other: Option<Now>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => one.abs_diff(other) <= SAME_END,
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
+/// Above what people set by hand; the link's index is added, so that the first link is preferred.
+const METRIC_BASE: u32 = 100;
+
+/// Shorter than any lease, longer than the kernel's rounding to seconds.
+const SAME_END: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::kernel::{Address, Route},
+        *,
+    };
+
+    fn link(index: u32, name: &str) -> Link {
+        Link {
+            index,
+            name: name.to_owned(),
+            mac: [2, 0, 0, 0, 0, index as u8],
+            ethernet: true,
+            loopback: false,
+            kind: None,
+            up: true,
+            carrier: true,
+            mtu: 1500,
+            master: None,
+            isolated: false,
+        }
+    }
+
+    fn kernel(links: Vec<Link>) -> Kernel {
+        Kernel {
+            links: links.into_iter().map(|link| (link.index, link)).collect(),
+            ..Kernel::default()
+        }
+    }
+
+    fn bridgeless() -> NetConfig {
+        NetConfig {
+            bridge: None,
+            ..NetConfig::default()
+        }
+    }
+
+    const IP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 7);
+    const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
+
+    fn wanted() -> BTreeMap<u32, Wanted> {
+        let address = WantedAddress {
+            ip: IP,
+            prefix: 24,
+            expires: Some(Duration::from_secs(500)),
+        };
+        BTreeMap::from([(
+            2,
+            Wanted {
+                addresses: vec![address],
+                gateway: Some(GATEWAY),
+                mtu: Some(1400),
+            },
+        )])
+    }
+
+    #[test]
+    fn what_is_missing_is_made_and_then_nothing_is() {
+        let mut kernel = kernel(vec![link(2, "eth0")]);
+        let made = changes(&bridgeless(), &kernel, &wanted());
+        assert_eq!(
+            made,
+            [
+                Change::SetMtu { link: 2, mtu: 1400 },
+                Change::AddAddress {
+                    link: 2,
+                    ip: IP,
+                    prefix: 24,
+                    expires: Some(Duration::from_secs(500)),
+                },
+                Change::AddRoute {
+                    link: 2,
+                    gateway: GATEWAY,
+                    metric: 102
+                },
+            ]
+        );
+        kernel.links.get_mut(&2).expect("eth0").mtu = 1400;
+        kernel.addresses.push(Address {
+            link: 2,
+            ip: IP.into(),
+            prefix: 24,
+            expires: Some(Duration::from_secs(501)),
+        });
+        kernel.routes.push(Route {
+            link: 2,
+            gateway: GATEWAY.into(),
+            metric: 102,
+            ours: true,
+        });
+        assert_eq!(changes(&bridgeless(), &kernel, &wanted()), []);
+    }
+
+    #[test]
+    fn what_is_stale_goes_but_a_route_of_somebody_else_stays() {
+        let mut kernel = kernel(vec![link(2, "eth0")]);
+        let old = Ipv4Addr::new(10, 0, 0, 9);
+        kernel.addresses.push(Address {
+            link: 2,
+            ip: old.into(),
+            prefix: 8,
+            expires: None,
+        });
+        let route = Route {
+            link: 2,
+            gateway: old.into(),
+            metric: 102,
+            ours: true,
+        };
+        kernel.routes.push(route);
+        kernel.routes.push(Route {
+            metric: 5,
+            ours: false,
+            ..route
+        });
+        let made = changes(
+            &bridgeless(),
+            &kernel,
+            &BTreeMap::from([(2, Wanted::default())]),
+        );
+        assert_eq!(
+            made,
+            [
+                Change::RemoveAddress {
+                    link: 2,
+                    ip: old,
+                    prefix: 8
+                },
+                Change::RemoveRoute {
+                    link: 2,
+                    gateway: old,
+                    metric: 102
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_renewed_lease_moves_the_address_s_end() {
+        let mut kernel = kernel(vec![link(2, "eth0")]);
+        let expires = Some(Duration::from_secs(100));
+        kernel.addresses.push(Address {
+            link: 2,
+            ip: IP.into(),
+            prefix: 24,
+            expires,
+        });
+        let made = changes(&bridgeless(), &kernel, &wanted());
+        assert!(
+            made.iter()
+                .any(|change| matches!(change, Change::AddAddress { .. })),
+            "{made:?}"
+        );
+        assert!(
+            !made
+                .iter()
+                .any(|change| matches!(change, Change::RemoveAddress { .. }))
+        );
+    }
+
+    #[test]
+    fn the_bridge_is_made_and_its_ports_are_isolated() {
+        let config = NetConfig::default();
+        let mut kernel = kernel(vec![]);
+        let made = changes(&config, &kernel, &BTreeMap::new());
+        let mac = [2, 0, 10, 77, 0, 1];
+        assert_eq!(
+            made,
+            [Change::CreateBridge {
+                name: "pilot0".to_owned(),
+                mac
+            }]
+        );
+
+        let mut port = link(7, "pv1");
+        port.master = Some(6);
+        kernel.links.insert(
+            6,
+            Link {
+                up: false,
+                ..link(6, "pilot0")
+            },
+        );
+        kernel.links.insert(7, port);
+        let made = changes(&config, &kernel, &BTreeMap::new());
+        assert!(made.contains(&Change::Up { link: 6 }));
+        assert!(made.contains(&Change::Isolate { link: 7 }));
+        assert!(
+            made.iter()
+                .any(|change| matches!(change, Change::AddAddress { link: 6, .. }))
+        );
+    }
+
+    #[test]
+    fn only_real_links_and_named_ones_are_managed() {
+        let mut config = NetConfig::default();
+        let veth = Link {
+            kind: Some("veth".to_owned()),
+            ..link(3, "v0")
+        };
+        assert_eq!(
+            addressing(&config, &link(2, "eth0")),
+            Some(Addressing::Automatic)
+        );
+        assert_eq!(addressing(&config, &veth), None);
+        assert_eq!(addressing(&config, &link(4, "pilot0")), None);
+        config.links.insert("v0".to_owned(), Addressing::Automatic);
+        config
+            .links
+            .insert("eth0".to_owned(), Addressing::Unmanaged);
+        assert_eq!(addressing(&config, &veth), Some(Addressing::Automatic));
+        assert_eq!(addressing(&config, &link(2, "eth0")), None);
+    }
+}

@@ -1,0 +1,149 @@
+//! What is, put into words for whoever looks: console, dashboard, log. Pure.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use super::{
+    change::Change,
+    config::{Addressing, NetConfig},
+    engine::{Forwarding, Managed},
+    frame::Mac,
+    kernel::{Kernel, Link},
+    rtnl::Refusal,
+    status::{FilterStatus, LinkStatus, NetStatus, ServicesStatus},
+};
+
+/// The state of all links, without problems and filter.
+pub(crate) fn status(
+    config: &NetConfig,
+    kernel: &Kernel,
+    managed: &BTreeMap<u32, Managed>,
+) -> NetStatus {
+    let mut status = NetStatus {
+        gateway: gateway(kernel),
+        ..NetStatus::default()
+    };
+    for (index, managed) in managed {
+        let Some(link) = kernel.links.get(index) else {
+            continue;
+        };
+        status.links.push(link_status(link, managed, kernel));
+        match managed {
+            Managed::Automatic(uplink, _) => {
+                if let Some(lease) = uplink.lease() {
+                    status.dns.extend(lease.dns.iter().copied().map(IpAddr::V4));
+                    status.ntp.extend(lease.ntp.iter().copied().map(IpAddr::V4));
+                    status.domain = status.domain.take().or_else(|| lease.domain.clone());
+                }
+            }
+            Managed::Static(Addressing::Static { dns, .. }) => status.dns.extend(dns),
+            Managed::Static(Addressing::Automatic | Addressing::Unmanaged) => {}
+        }
+    }
+    dedup(&mut status.dns);
+    dedup(&mut status.ntp);
+    status.services.bridge = config.bridge.as_ref().is_some_and(|bridge| {
+        kernel.named(&bridge.name).is_some_and(|link| {
+            let address = IpAddr::V4(bridge.address);
+            link.up
+                && kernel
+                    .addresses_of(link.index)
+                    .any(|there| there.ip == address)
+        })
+    });
+    status
+}
+
+/// What does not work, as sentences.
+pub(crate) fn problems<'a>(
+    kernel: &Kernel,
+    refusals: impl Iterator<Item = &'a (Change, Refusal)>,
+    services: &ServicesStatus,
+    forwarding: &Forwarding,
+) -> Vec<String> {
+    let mut problems: Vec<String> = refusals
+        .map(|(change, refusal)| {
+            let name = kernel
+                .links
+                .get(&change.link())
+                .map_or("", |link| &link.name);
+            let errno = refusal.errno;
+            format!("On {name}, {change} failed ({errno}); it is tried again.")
+        })
+        .collect();
+    if let FilterStatus::Failed(why) = &services.filter {
+        problems.push(why.clone());
+    }
+    if let Forwarding::Failed(why) = forwarding {
+        problems.push(format!(
+            "The kernel's forwarding does not switch on ({why}), so services do not reach the \
+             outside; it is tried again."
+        ));
+    }
+    problems
+}
+
+fn link_status(link: &Link, managed: &Managed, kernel: &Kernel) -> LinkStatus {
+    let (origin, lease) = match managed {
+        Managed::Automatic(uplink, _) => (uplink.origin(), uplink.lease_status()),
+        Managed::Static(_) => ("Set by hand".to_owned(), None),
+    };
+    let addresses = kernel.addresses_of(link.index);
+    LinkStatus {
+        name: link.name.clone(),
+        mac: spell_mac(link.mac),
+        carrier: link.carrier,
+        addresses: addresses
+            .map(|address| (address.ip, address.prefix))
+            .collect(),
+        origin,
+        lease,
+    }
+}
+
+/// The best default route's gateway, IPv4 before IPv6.
+fn gateway(kernel: &Kernel) -> Option<IpAddr> {
+    let best = kernel
+        .routes
+        .iter()
+        .min_by_key(|route| (route.gateway.is_ipv6(), route.metric));
+    best.map(|route| route.gateway)
+}
+
+fn spell_mac(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn dedup(addresses: &mut Vec<IpAddr>) {
+    let mut seen = Vec::new();
+    addresses.retain(|address| {
+        let new = !seen.contains(address);
+        seen.push(*address);
+        new
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hardware_addresses_and_lists_read_as_they_should() {
+        assert_eq!(spell_mac([2, 0, 10, 77, 0, 1]), "02:00:0a:4d:00:01");
+        let one = IpAddr::from([1, 1, 1, 1]);
+        let two = IpAddr::from([8, 8, 8, 8]);
+        let mut list = vec![one, two, one];
+        dedup(&mut list);
+        assert_eq!(list, [one, two]);
+    }
+
+    #[test]
+    fn a_filter_that_is_not_in_force_and_a_closed_switch_are_problems() {
+        let services = ServicesStatus {
+            bridge: true,
+            filter: FilterStatus::Failed("No filter.".to_owned()),
+        };
+        let forwarding = Forwarding::Failed("read-only".to_owned());
+        let problems = problems(&Kernel::default(), [].iter(), &services, &forwarding);
+        assert_eq!(problems.len(), 2, "{problems:?}");
+    }
+}

@@ -1,0 +1,109 @@
+//! What is: the one value that `net` publishes after every change.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// The network as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetStatus {
+    /// The links that `net` looks after, by their index; services' own are left out.
+    pub links: Vec<LinkStatus>,
+    /// Where packets for the outside go.
+    pub gateway: Option<IpAddr>,
+    /// Name servers in the order of their use.
+    pub dns: Vec<IpAddr>,
+    /// Time servers that DHCP named.
+    pub ntp: Vec<IpAddr>,
+    /// The domain that DHCP named, for names without one.
+    pub domain: Option<String>,
+    /// The services' network.
+    pub services: ServicesStatus,
+    /// What does not work, each as a sentence with what the box does about it.
+    pub problems: Vec<String>,
+}
+
+/// One link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// The interface's name.
+    pub name: String,
+    /// The hardware address, as text.
+    pub mac: String,
+    /// Whether a cable (or its like) is there.
+    pub carrier: bool,
+    /// Addresses with their prefix lengths.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Where the IPv4 address is from, as a sentence.
+    pub origin: String,
+    /// The DHCP lease, if there is one.
+    pub lease: Option<LeaseStatus>,
+}
+
+/// A DHCP lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseStatus {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The subnet's prefix length.
+    pub prefix: u8,
+    /// Who granted it; none while it is one of before, not yet confirmed.
+    pub server: Option<Ipv4Addr>,
+    /// The gateway.
+    pub router: Option<Ipv4Addr>,
+    /// How long it was granted for; none is for ever.
+    pub lasts: Option<Duration>,
+    /// The name the server knows the box by.
+    pub hostname: Option<String>,
+}
+
+/// The services' network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServicesStatus {
+    /// Whether the bridge is there, up, and has its address.
+    pub bridge: bool,
+    /// The packet filter.
+    pub filter: FilterStatus,
+}
+
+/// The packet filter with NAT.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FilterStatus {
+    /// In force.
+    Applied,
+    /// Not in force: why, as a sentence.
+    Failed(String),
+    /// No services' network is wanted.
+    Off,
+    /// Not yet tried.
+    #[default]
+    Pending,
+}
+
+/// A time as people say it: "12 h", "90 s".
+pub(crate) fn spell(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_spelt_in_the_unit_that_fits() {
+        let spelt = |seconds| spell(Duration::from_secs(seconds));
+        assert_eq!(spelt(90), "90 s");
+        assert_eq!(spelt(600), "10 min");
+        assert_eq!(spelt(86_400), "24 h");
+        assert_eq!(spelt(604_800), "7 days");
+    }
+}
