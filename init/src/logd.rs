@@ -21,9 +21,16 @@ mod text;
 mod turn;
 mod writer;
 
-use std::{io, os::fd::OwnedFd, path::PathBuf};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use supervise::control::FrameError;
+use supervise::control::{CONTROL_FD, FrameError};
+
+use crate::inherited;
 
 /// What the role is given.
 #[derive(Debug)]
@@ -50,11 +57,37 @@ pub enum LogdError {
     Io(#[from] io::Error),
 }
 
-/// Runs the role until PID 1 closes the control socket; queued lines are then written first, if
-/// the disk takes them within two seconds.
+/// The role with what PID 1 gave it: control socket, query socket and, perhaps, the kernel's log.
+pub fn run() -> ExitCode {
+    let given = |number: i32| Path::new(&format!("/proc/self/fd/{number}")).is_symlink();
+    // Looked at before anything is opened that could take the number.
+    let kernel = given(KERNEL_FD).then(|| inherited::take(KERNEL_FD));
+    let (control, queries) = (inherited::take(CONTROL_FD), inherited::take(QUERIES_FD));
+    match serve(Setup {
+        control,
+        queries,
+        kernel,
+        directory: PathBuf::from(DIRECTORY),
+    }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            supervise::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until PID 1 closes the control socket; queued lines are then written first, if the disk
+/// takes them within two seconds.
 ///
 /// # Errors
 /// It could not start, or poll(2) failed.
-pub fn run(setup: Setup) -> Result<(), LogdError> {
+pub fn serve(setup: Setup) -> Result<(), LogdError> {
     turn::Logd::start(setup)?.run()
 }
+
+/// Where the role finds its listening socket and `/dev/kmsg`.
+const QUERIES_FD: i32 = 4;
+const KERNEL_FD: i32 = 5;
+/// Made by the helper that mounts data, for this role's user.
+const DIRECTORY: &str = "/data/logs";

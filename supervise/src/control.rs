@@ -37,6 +37,12 @@ pub const MAX_FRAME: usize = 128 * 1024;
 /// Descriptors a frame may carry.
 pub const MAX_FDS: usize = 16;
 
+/// Lines in a [`Request::LogTail`].
+pub const MAX_TAIL: usize = 12;
+
+/// Bytes in each of them.
+pub const MAX_TAIL_LINE: usize = 160;
+
 /// From a role to PID 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
@@ -61,6 +67,9 @@ pub enum Request {
     /// Manager: keep the door's identity (postcard of `netstack::door::Identity`) on the `keep`
     /// partition, for the next boot before data is there.
     KeepIdentity(Vec<u8>),
+    /// Logd: the last lines of all units, oldest first, for the emergency page. At most
+    /// [`MAX_TAIL`], each cut to [`MAX_TAIL_LINE`] bytes.
+    LogTail(Vec<String>),
     /// Manager: turn the box off or start it again.
     Power(Power),
     /// Manager: end this role and start it again (`front`, `manager`, `logd`).
@@ -140,10 +149,19 @@ pub enum Event {
         /// How.
         exit: Exit,
     },
+    /// Manager: whoever holds the console wants this service to run, or not to.
+    Wanted {
+        /// The service's unit.
+        unit: UnitName,
+        /// Whether it is to run.
+        run: bool,
+    },
     /// Manager: the answer to [`Request::List`].
     Units(Vec<UnitInfo>),
     /// Manager: the data file system is mounted, or why not. Sent again after every change.
     Data(Result<(), String>),
+    /// Manager: the code that lets its holder set up and steer the box.
+    SetupCode(String),
     /// Front and manager: the state of the box. Sent after every change, at most once a second.
     Status(Box<BoxStatus>),
     /// The answer to [`Request::Hello`]: the protocol version chosen.

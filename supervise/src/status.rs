@@ -29,6 +29,8 @@ pub struct BoxStatus {
     pub net: NetSummary,
     /// What the owner should know, most pressing first.
     pub notices: Vec<Notice>,
+    /// The last log lines, oldest first, for when `logd` itself can't be asked.
+    pub log: Vec<String>,
     /// What the box is on its way to, once it is going down.
     pub going_down: Option<String>,
 }

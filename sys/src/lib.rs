@@ -16,6 +16,7 @@ pub mod idmap;
 pub mod loopdev;
 pub mod packet;
 mod raw;
+pub mod sched;
 pub mod userns;
 pub mod watchdog;
 

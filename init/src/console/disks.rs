@@ -3,162 +3,130 @@
 
 use std::{fs, path::Path};
 
+use drivers::block;
+
 use super::views;
 
-/// A disk or partition.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Block {
-    name: String,
-    /// The disk's name; of a partition that of the disk it is on.
-    disk: String,
-    /// In bytes.
-    size: u64,
-    partition: bool,
-    /// The partition's name in the partition table, or the disk's model.
-    label: String,
-    mounted: Vec<String>,
-}
-
-/// All disks with media in them, each followed by its partitions, as text.
+/// All disks, each followed by its partitions, as text.
 pub(crate) fn show() -> String {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let blocks = list(Path::new("/sys/class/block"), &mounts);
-    if blocks.is_empty() {
+    list(Path::new("/sys"), &mounts)
+}
+
+fn list(sys: &Path, mounts: &str) -> String {
+    let disks = match block::disks(sys) {
+        Ok(disks) => disks,
+        Err(error) => return format!("The disks can't be listed: {error}\n"),
+    };
+    if disks.is_empty() {
         return "No disk is known. Is its driver there? See `dmesg`.\n".to_owned();
     }
-    blocks.iter().map(line).collect()
-}
-
-fn list(class: &Path, mounts: &str) -> Vec<Block> {
-    let Ok(entries) = fs::read_dir(class) else {
-        return Vec::new();
-    };
-    let names = entries
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut blocks: Vec<Block> = names
-        .filter_map(|name| block(&class.join(&name), name, mounts))
-        .collect();
-    // A disk's name is shorter than its partitions' names; `vda10` comes after `vda9`.
-    blocks.sort_by(|a, b| (&a.disk, a.name.len(), &a.name).cmp(&(&b.disk, b.name.len(), &b.name)));
-    blocks
-}
-
-fn block(dir: &Path, name: String, mounts: &str) -> Option<Block> {
-    let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default();
-    let size = read("size")
-        .trim()
-        .parse::<u64>()
-        .ok()?
-        .saturating_mul(SECTOR);
-    if size == 0 {
-        return None;
+    let mut text = String::new();
+    for disk in disks {
+        text += &line(
+            &disk.name,
+            disk.bytes,
+            &disk.model,
+            &mounted(sys, &disk.name, mounts),
+        );
+        for part in &disk.partitions {
+            let label = part.label.as_deref().unwrap_or_default();
+            let points = mounted(sys, &part.name, mounts);
+            text += &line(&format!("  {}", part.name), part.bytes, label, &points);
+        }
     }
-    let uevent = read("uevent");
-    let partition_name = uevent
-        .lines()
-        .find_map(|line| line.strip_prefix("PARTNAME="));
-    let mapper = read("dm/name");
-    let model = read("device/model");
-    let partition = uevent.lines().any(|line| line == "DEVTYPE=partition");
-    let label = partition_name
-        .or_else(|| present(&mapper))
-        .or_else(|| present(&model));
-    Some(Block {
-        disk: if partition { parent(dir) } else { None }.unwrap_or_else(|| name.clone()),
-        partition,
-        label: label.unwrap_or_default().to_owned(),
-        mounted: mounted_at(&name, mapper.trim(), mounts),
-        size,
-        name,
-    })
+    text
 }
 
-/// Where it is mounted. By the source's name: btrfs shows device numbers of its own.
-fn mounted_at(name: &str, mapper: &str, mounts: &str) -> Vec<String> {
-    let sources = [format!("/dev/{name}"), format!("/dev/mapper/{mapper}")];
+fn line(name: &str, bytes: u64, label: &str, points: &[String]) -> String {
+    let mounted = match points {
+        [] => String::new(),
+        points => format!("on {}", points.join(", ")),
+    };
+    let line = format!(
+        "{name:<16} {:>10}  {label:<20} {mounted}",
+        views::bytes(bytes)
+    );
+    line.trim_end().to_owned() + "\n"
+}
+
+/// Where it is mounted, itself or what the device mapper put on top of it. Found by the source's
+/// name, as btrfs shows device numbers of its own.
+fn mounted(sys: &Path, name: &str, mounts: &str) -> Vec<String> {
+    let mut sources = vec![format!("/dev/{name}")];
+    let holders = fs::read_dir(sys.join("class/block").join(name).join("holders"));
+    for holder in holders.into_iter().flatten().flatten() {
+        let mapped = fs::read_to_string(holder.path().join("dm/name")).unwrap_or_default();
+        sources.push(format!("/dev/mapper/{}", mapped.trim()));
+        sources.push(format!("/dev/{}", holder.file_name().to_string_lossy()));
+    }
     let mut points: Vec<String> = mounts
         .lines()
-        .filter_map(|line| {
-            let (before, after) = line.split_once(" - ")?;
-            let source = after.split(' ').nth(1)?;
-            sources
-                .iter()
-                .any(|s| s == source)
-                .then(|| before.split(' ').nth(4))?
-        })
+        .filter_map(|line| point(line, &sources))
         .map(str::to_owned)
         .collect();
     points.dedup();
     points
 }
 
-fn line(block: &Block) -> String {
-    let name = if block.partition {
-        format!("  {}", block.name)
-    } else {
-        block.name.clone()
-    };
-    let mounted = match block.mounted.as_slice() {
-        [] => String::new(),
-        points => format!("on {}", points.join(", ")),
-    };
-    format!(
-        "{name:<16} {:>10}  {:<20} {mounted}\n",
-        views::bytes(block.size),
-        block.label
-    )
+/// The mount point of a line of /proc/self/mountinfo if one of `sources` is mounted there.
+fn point<'a>(line: &'a str, sources: &[String]) -> Option<&'a str> {
+    let (before, after) = line.split_once(" - ")?;
+    let source = after.split(' ').nth(1)?;
+    sources
+        .iter()
+        .any(|known| known == source)
+        .then(|| before.split(' ').nth(4))?
 }
-
-/// The kernel's directory of a partition is in that of its disk.
-fn parent(dir: &Path) -> Option<String> {
-    let real = fs::canonicalize(dir).ok()?;
-    Some(real.parent()?.file_name()?.to_string_lossy().into_owned())
-}
-
-fn present(text: &str) -> Option<&str> {
-    Some(text.trim()).filter(|text| !text.is_empty())
-}
-
-/// What /sys counts sizes in, whatever the disk's own sectors are.
-const SECTOR: u64 = 512;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn device(sys: &Path, path: &str, size: &str, uevent: &str) {
-        let dir = sys.join("devices").join(path);
-        fs::create_dir_all(&dir).unwrap();
-        fs::write(dir.join("size"), size).unwrap();
-        fs::write(dir.join("uevent"), uevent).unwrap();
-        let class = sys.join("class");
+    fn device(sys: &Path, path: &str, files: &[(&str, &str)]) {
+        let dir = sys.join("block").join(path);
+        for (name, text) in files {
+            let file = dir.join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        let class = sys.join("class/block");
         fs::create_dir_all(&class).unwrap();
         std::os::unix::fs::symlink(&dir, class.join(dir.file_name().unwrap())).unwrap();
     }
 
     #[test]
-    fn disks_come_with_their_partitions_and_mounts() {
+    fn disks_come_with_their_partitions_and_where_they_are_mounted() {
         let sys = std::env::temp_dir().join(format!("pilot-disks-{}", std::process::id()));
-        device(&sys, "nvme0n1", "2048\n", "DEVTYPE=disk\n");
-        device(&sys, "vdb", "2048\n", "DEVTYPE=disk\n");
+        let _ = fs::remove_dir_all(&sys);
         device(
             &sys,
-            "vda/vda5",
-            "4194304\n",
-            "DEVTYPE=partition\nPARTNAME=pilot-data\n",
+            "vda",
+            &[("size", "8388608\n"), ("device/model", "Disk\n")],
         );
-        device(&sys, "vda", "8388608\n", "DEVTYPE=disk\n");
-        device(&sys, "vda/vda10", "2048\n", "DEVTYPE=partition\n");
-        device(&sys, "sr0", "0\n", "DEVTYPE=disk\n");
-        let mounts = "40 1 0:31 / /data rw,noatime - btrfs /dev/vda5 rw\n";
-        let blocks = list(&sys.join("class"), mounts);
+        let part = [
+            ("partition", "5\n"),
+            ("size", "4194304\n"),
+            ("start", "2048\n"),
+            ("uevent", "DEVTYPE=partition\nPARTNAME=pilot-data\n"),
+            ("holders/dm-0/dm/name", "pilot-data\n"),
+        ];
+        device(&sys, "vda/vda5", &part);
+        let mapped = "40 1 0:31 / /data rw - btrfs /dev/mapper/pilot-data rw\n";
+        let plain = "40 1 0:31 / /data rw - btrfs /dev/vda5 rw\n";
+        let texts = [mapped, plain, "40 1 0:31 / /proc rw - proc proc rw\n"].map(|m| list(&sys, m));
         fs::remove_dir_all(&sys).unwrap();
-        let names: Vec<_> = blocks.iter().map(|block| block.name.as_str()).collect();
-        assert_eq!(names, ["nvme0n1", "vda", "vda5", "vda10", "vdb"]);
-        assert_eq!(
-            line(&blocks[2]),
-            "  vda5              2.0 GiB  pilot-data           on /data\n"
+        assert!(
+            texts[0].starts_with("vda                 4.0 GiB  Disk\n"),
+            "{}",
+            texts[0]
         );
+        let row = "  vda5              2.0 GiB  pilot-data";
+        assert_eq!(
+            texts[0].lines().nth(1).unwrap(),
+            format!("{row}           on /data")
+        );
+        assert_eq!(texts[0], texts[1]);
+        assert_eq!(texts[2].lines().nth(1), Some(row));
     }
 }

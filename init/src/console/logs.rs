@@ -6,42 +6,62 @@ use supervise::log_query::{Answer, Client, Query, QueryError};
 
 use super::terminal::Terminal;
 
-/// Shows what the query asks for. Problems with `logd` are shown too; only the terminal's are errors.
-pub(crate) fn show(terminal: &mut Terminal, socket: &Path, query: &Query) -> io::Result<()> {
-    let mut client = match Client::ask(socket, query) {
-        Ok(client) => client,
-        Err(error) => return complain(terminal, &error),
-    };
-    let (mut shown, mut silent, mut waiting) = (0_u64, Duration::ZERO, true);
-    loop {
-        if terminal.interrupted()? {
-            return terminal.print("^C\n");
-        }
-        match client.next(GLANCE) {
-            Ok(Some(Answer::Line(line))) => {
-                terminal.print(&format!("{line}\n"))?;
-                shown += 1;
-                silent = Duration::ZERO;
+/// Shows what the query asks for; when `logd` does not answer, says so and shows the `last` lines
+/// that PID 1 itself remembers. Only the terminal's problems are errors.
+pub(crate) fn show(
+    terminal: &mut Terminal,
+    socket: &Path,
+    query: &Query,
+    last: &[String],
+) -> io::Result<()> {
+    match answer(terminal, socket, query)? {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            terminal.print(&format!(
+                "There are no lines to be had: {error}. `dmesg` works.\n"
+            ))?;
+            if !last.is_empty() {
+                terminal.print("The last lines that PID 1 has:\n")?;
             }
-            Ok(Some(Answer::CaughtUp)) if query.follow => waiting = false,
-            Ok(Some(Answer::CaughtUp)) if shown == 0 => return terminal.print("No lines yet.\n"),
-            Ok(Some(Answer::CaughtUp)) => return Ok(()),
-            Ok(Some(Answer::Refused(why))) => {
-                return complain(terminal, &QueryError::Refused(why));
-            }
-            Ok(None) => silent += GLANCE,
-            Err(error) => return complain(terminal, &error),
-        }
-        if waiting && silent >= PATIENCE {
-            return complain(terminal, &QueryError::Silent(PATIENCE));
+            last.iter()
+                .try_for_each(|line| terminal.print(&format!("{line}\n")))
         }
     }
 }
 
-fn complain(terminal: &mut Terminal, error: &QueryError) -> io::Result<()> {
-    terminal.print(&format!(
-        "There are no lines to be had: {error}. `dmesg` works without it.\n"
-    ))
+fn answer(
+    terminal: &mut Terminal,
+    socket: &Path,
+    query: &Query,
+) -> io::Result<Result<(), QueryError>> {
+    let mut client = match Client::ask(socket, query) {
+        Ok(client) => client,
+        Err(error) => return Ok(Err(error)),
+    };
+    let (mut shown, mut silent, mut waiting) = (0_u64, Duration::ZERO, true);
+    while !waiting || silent < PATIENCE {
+        if terminal.interrupted()? {
+            terminal.print("^C\n")?;
+            return Ok(Ok(()));
+        }
+        match client.next(GLANCE) {
+            Ok(Some(Answer::Line(line))) => {
+                terminal.print(&format!("{line}\n"))?;
+                (shown, silent) = (shown + 1, Duration::ZERO);
+            }
+            Ok(Some(Answer::CaughtUp)) if query.follow => waiting = false,
+            Ok(Some(Answer::CaughtUp)) => {
+                if shown == 0 {
+                    terminal.print("No lines yet.\n")?;
+                }
+                return Ok(Ok(()));
+            }
+            Ok(Some(Answer::Refused(why))) => return Ok(Err(QueryError::Refused(why))),
+            Ok(None) => silent += GLANCE,
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Err(QueryError::Silent(PATIENCE)))
 }
 
 /// How long a Ctrl-C may go unnoticed.

@@ -124,7 +124,12 @@ impl<'a> Session<'a> {
                 Err(error) => self.show(&format!("The kernel's log can't be read: {error}.\n")),
             },
             Command::Help => self.show(&commands::help()),
-            Command::Logs(query) => logs::show(&mut self.terminal, self.host.log_socket(), &query),
+            Command::Logs(query) => logs::show(
+                &mut self.terminal,
+                self.host.log_socket(),
+                &query,
+                &status.log,
+            ),
             Command::Net => self.show(&views::net(&status)),
             Command::Order(order) => self.order(order),
             Command::Services => self.show(&views::services(&status)),
@@ -166,7 +171,7 @@ impl<'a> Session<'a> {
             .print("A shell on this console; `exit` comes back here.\n")?;
         let outcome = self.host.shell(self.terminal.lend()?);
         // The end of the shell's session hangs its terminal up.
-        self.terminal = Terminal::open(&self.terminal.path().to_owned())?;
+        self.terminal.reopen()?;
         match outcome {
             Ok(()) => self.terminal.print("\nBack from the shell.\n"),
             Err(why) => self.terminal.print(&format!("There is no shell: {why}\n")),

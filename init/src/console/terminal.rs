@@ -40,6 +40,12 @@ impl Terminal {
         })
     }
 
+    /// Opens it anew after a hang-up.
+    pub(crate) fn reopen(&mut self) -> io::Result<()> {
+        *self = Self::open(&self.path)?;
+        Ok(())
+    }
+
     /// Another descriptor of it for a program that expects a terminal as terminals usually are.
     /// When that program's session ends the kernel hangs the terminal up: open it again then.
     pub(crate) fn lend(&self) -> io::Result<OwnedFd> {
@@ -52,11 +58,6 @@ impl Terminal {
         cook(&mut modes);
         rustix::termios::tcsetattr(&fd, OptionalActions::Now, &modes)?;
         Ok(fd)
-    }
-
-    /// Its path in /dev.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Columns, if the terminal says.

@@ -84,7 +84,11 @@ impl Logd {
     }
 
     fn turn(&mut self) -> Result<(), LogdError> {
-        let (fixed, sources, clients) = self.wait()?;
+        let Events {
+            fixed,
+            sources,
+            clients,
+        } = self.wait()?;
         let now = Instant::now();
         if fixed[CONTROL].contains(PollFlags::IN) || fixed[CONTROL].contains(PollFlags::HUP) {
             self.obey(now);
@@ -104,8 +108,8 @@ impl Logd {
         Ok(())
     }
 
-    /// Waits; gives the events of the fixed descriptors, the sources and the clients.
-    fn wait(&self) -> Result<(Vec<PollFlags>, Vec<PollFlags>, Vec<PollFlags>), LogdError> {
+    /// Waits until something is to be done.
+    fn wait(&self) -> Result<Events, LogdError> {
         let nothing = PollFlags::empty();
         let kernel = match &self.kernel {
             Some(kernel) => (kernel.as_fd(), PollFlags::IN),
@@ -135,7 +139,11 @@ impl Logd {
         let mut events = fds.iter().map(PollFd::revents);
         let fixed = events.by_ref().take(fixed.len()).collect();
         let sources = events.by_ref().take(self.sources.len()).collect();
-        Ok((fixed, sources, events.collect()))
+        Ok(Events {
+            fixed,
+            sources,
+            clients: events.collect(),
+        })
     }
 
     fn patience(&self) -> Timespec {
@@ -272,6 +280,13 @@ impl Logd {
             }
         }
     }
+}
+
+/// What poll(2) saw.
+struct Events {
+    fixed: Vec<PollFlags>,
+    sources: Vec<PollFlags>,
+    clients: Vec<PollFlags>,
 }
 
 /// The lines and where they go.

@@ -130,10 +130,8 @@ fn what_is_shown_is_what_is_edited() {
             if byte == 0x0c {
                 continue;
             }
-            if let Some(event) = editor.feed(byte, &mut out) {
-                if let Event::Line(_) | Event::Interrupted = event {
-                    editor.show(&mut out);
-                }
+            if let Some(Event::Line(_) | Event::Interrupted) = editor.feed(byte, &mut out) {
+                editor.show(&mut out);
             }
             glass.take(&mut out);
             shows(&glass, &editor, width);

@@ -1,0 +1,107 @@
+//! The front: the unprivileged process that strangers talk to. Its door runs on a thread of its
+//! own; the main thread hears PID 1 and tells the door.
+//!
+//! Holds no key but its leaf's and opens no file. It begins knowing nothing: listening sockets,
+//! configuration and the state of the box come from PID 1, which tells every new front the same.
+
+mod view;
+
+use std::{
+    net::TcpListener,
+    os::fd::{AsFd as _, OwnedFd},
+    process::ExitCode,
+};
+
+use netstack::door::{self, Command, DoorConfig, Limits, SendError, Sender, Setup};
+use supervise::control::{self, CONTROL_FD, Event, FrameError, PROTOCOL, Request};
+
+use crate::pid1::sockets::PROBE;
+
+/// Runs the front until PID 1 ends it or the door breaks.
+pub fn run() -> ExitCode {
+    let control = crate::inherited::take(CONTROL_FD);
+    match serve(&control) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            supervise::error!("the front ends: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(control: &OwnedFd) -> Result<(), String> {
+    control::send(control.as_fd(), &Request::Hello { protocol: PROTOCOL }, &[])
+        .map_err(|e| e.to_string())?;
+    let (sender, receiver) = door::channel().map_err(|e| e.to_string())?;
+    let mut early = Vec::new();
+    let probe = loop {
+        let (event, fds) = next(control)?;
+        match (event, fds) {
+            (Event::Listener { port: PROBE }, fds) => break fds.into_iter().next(),
+            other => early.push(other),
+        }
+    };
+    let setup = Setup {
+        probe: probe.map(TcpListener::from),
+        limits: Limits::default(),
+        log: Box::new(|line| supervise::info!("{line}")),
+    };
+    let loop_thread = std::thread::Builder::new()
+        .name("door".to_owned())
+        .spawn(move || {
+            // A door that broke is replaced with its process; the sockets are PID 1's.
+            let ended = door::run(setup, receiver);
+            if let Err(e) = &ended {
+                supervise::error!("{e}");
+            }
+            std::process::exit(i32::from(ended.is_err()));
+        })
+        .map_err(|e| format!("no thread for the door: {e}"))?;
+    for (event, fds) in early {
+        tell(&sender, event, fds)?;
+    }
+    while !loop_thread.is_finished() {
+        let (event, fds) = next(control)?;
+        tell(&sender, event, fds)?;
+    }
+    Ok(())
+}
+
+fn next(control: &OwnedFd) -> Result<(Event, Vec<OwnedFd>), String> {
+    loop {
+        match control::receive::<Event>(control.as_fd()) {
+            Ok(received) => return Ok(received),
+            Err(e @ (FrameError::Closed | FrameError::Io(_))) => return Err(e.to_string()),
+            Err(e) => supervise::warning!("PID 1 said something strange: {e}"),
+        }
+    }
+}
+
+fn tell(door: &Sender, event: Event, fds: Vec<OwnedFd>) -> Result<(), String> {
+    let command = match event {
+        Event::Listener { port } => {
+            let Some(listener) = fds.into_iter().next() else {
+                return Ok(());
+            };
+            Command::Listen {
+                port,
+                listener: TcpListener::from(listener),
+            }
+        }
+        Event::Door(bytes) => match postcard::from_bytes::<DoorConfig>(&bytes) {
+            Ok(config) => Command::Configure(Box::new(config)),
+            Err(e) => {
+                supervise::error!("the door's configuration does not parse: {e}");
+                return Ok(());
+            }
+        },
+        Event::Status(status) => Command::View(Box::new(view::emergency(&status))),
+        _ => return Ok(()),
+    };
+    match door.send(command) {
+        Ok(()) => Ok(()),
+        // A state of the box that is soon followed by the next.
+        Err(SendError::Full(command)) if matches!(*command, Command::View(_)) => Ok(()),
+        Err(e) => Err(e.to_string()),
+    }
+}

@@ -1,0 +1,98 @@
+//! What must be known before data is there, kept on the raw `keep` partition.
+//!
+//! The helper reads and writes the partition (two checksummed copies); here is what is in it.
+
+use serde::{Deserialize, Serialize};
+
+/// The content of the `keep` partition. Fields are only ever added, at the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// The host name.
+    pub hostname: String,
+    /// 32 lower-case hex digits (machine-id(5)).
+    pub machine_id: String,
+    /// Shown on the console; whoever knows it may set up and steer the box.
+    pub setup_code: String,
+    /// Seconds since 1970 that have certainly passed.
+    pub clock_floor: u64,
+    /// The door's leaf certificate and key (postcard of `netstack::door::Identity`).
+    pub identity: Vec<u8>,
+    /// The box's CA certificate as PEM.
+    pub ca_pem: String,
+    /// Mixed into the kernel's random numbers at the next boot.
+    pub seed: Vec<u8>,
+}
+
+impl Keep {
+    /// Reads what the helper found on the partition.
+    ///
+    /// # Errors
+    /// When the bytes are no `Keep`: a damaged copy never gets here, so another version wrote it.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, postcard::Error> {
+        postcard::from_bytes(bytes)
+    }
+
+    /// The bytes to write.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("plain data always has a postcard form")
+    }
+
+    /// Makes up what is missing. Returns whether anything was.
+    pub fn complete(&mut self, default_name: &str, random: &[u8; 32]) -> bool {
+        let before = self.clone();
+        if !crate::cmdline::is_host_name(&self.hostname) {
+            self.hostname = default_name.to_owned();
+        }
+        if self.machine_id.len() != 32 {
+            self.machine_id = random[..16].iter().map(|b| format!("{b:02x}")).collect();
+        }
+        if self.setup_code.is_empty() {
+            self.setup_code = setup_code(&random[16..26]);
+        }
+        *self != before
+    }
+}
+
+/// Ten characters in two groups, 49 bits: read off a screen, typed once, throttled when guessed.
+fn setup_code(random: &[u8]) -> String {
+    let letters: String = random
+        .iter()
+        .map(|b| char::from(LETTERS[usize::from(*b) % LETTERS.len()]))
+        .collect();
+    format!("{}-{}", &letters[..5], &letters[5..])
+}
+
+/// Without those that are mistaken for one another: 0 and o, 1, l and i.
+const LETTERS: &[u8; 31] = b"abcdefghjkmnpqrstuvwxyz23456789";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let mut keep = Keep::default();
+        assert!(keep.complete("pilotlight", &[7; 32]));
+        assert_eq!(Keep::from_bytes(&keep.to_bytes()).unwrap(), keep);
+    }
+
+    #[test]
+    fn what_is_there_is_not_made_up_again() {
+        let mut keep = Keep::default();
+        keep.complete("otter", &[1; 32]);
+        let first = keep.clone();
+        assert!(!keep.complete("other", &[2; 32]));
+        assert_eq!(keep, first);
+    }
+
+    #[test]
+    fn rubbish_is_refused() {
+        assert!(Keep::from_bytes(&[0xff; 20]).is_err());
+    }
+
+    #[test]
+    fn setup_codes_are_two_groups_of_five() {
+        let code = setup_code(&[0, 30, 31, 255, 5, 6, 7, 8, 9, 10]);
+        assert_eq!((code.len(), code.as_bytes()[5]), (11, b'-'));
+    }
+}

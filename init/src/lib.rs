@@ -1,0 +1,37 @@
+//! The box's one static binary: PID 1, and the roles that it starts from the same file.
+//!
+//! PID 1 boots the box, keeps the process table and every listening socket, and brings the box
+//! down. What can block, leak or be attacked is in processes of its own, which PID 1 replaces.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`pid1`] | the main thread: signals, children, boot and shutdown order |
+//! | [`boot`], [`mounts`], [`root`], [`cmdline`], [`keep`] | what a boot is made of |
+//! | [`guard`], [`vitals`] | the thread that judges whether the others still work |
+//! | [`console`], [`console_host`] | the recovery console, and its way to the main thread |
+//! | [`shared`] | what PID 1's threads share |
+//! | [`front`] | the role that strangers talk to |
+//! | [`manager`] | the role with the Tokio pool |
+//! | [`logd`] | the role that keeps the log |
+//! | [`helper`] | short-lived processes for whatever may hang |
+//! | [`inherited`] | the descriptors that a role begins with |
+//! | [`kmsg`], [`clock`] | the kernel's log and clock |
+
+pub mod boot;
+pub mod clock;
+pub mod cmdline;
+pub mod console;
+pub mod console_host;
+pub mod front;
+pub mod guard;
+pub mod helper;
+pub mod inherited;
+pub mod keep;
+pub mod kmsg;
+pub mod logd;
+pub mod manager;
+pub mod mounts;
+pub mod pid1;
+pub mod root;
+pub mod shared;
+pub mod vitals;

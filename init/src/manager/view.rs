@@ -1,0 +1,30 @@
+//! Services in the dashboard's terms.
+
+use services::view::{PortView, ServiceState, ServiceView};
+
+/// A service as the dashboard shows it.
+pub(super) fn of(service: &ServiceView) -> webui::ServiceView {
+    let state = match service.state {
+        ServiceState::BackingOff | ServiceState::Refused => webui::ServiceState::Failing,
+        ServiceState::Running => webui::ServiceState::Running,
+        ServiceState::Starting => webui::ServiceState::Starting,
+        ServiceState::Stopped => webui::ServiceState::Stopped,
+        ServiceState::Stopping => webui::ServiceState::Stopping,
+        ServiceState::Unhealthy => webui::ServiceState::Degraded,
+    };
+    let interface = |port: &PortView| webui::Interface {
+        name: port.name.clone(),
+        port: port.tls_port,
+        path: "/".to_owned(),
+    };
+    webui::ServiceView {
+        id: service.id.clone(),
+        title: service.title.clone(),
+        version: service.version.clone(),
+        state,
+        why: Some(service.why.clone()).filter(|why| !why.is_empty()),
+        since: service.since.unwrap_or_default(),
+        restarts: service.restarts,
+        interfaces: service.ports.iter().map(interface).collect(),
+    }
+}

@@ -1,0 +1,593 @@
+//! PID 1's main thread: signals, children, the process table, the order of boot and shutdown.
+//!
+//! One loop over one `poll`. Must never: block (whatever may hang in the kernel is a helper's), read
+//! or write a disk, take a lock that another thread holds while working, wait for a child, or end.
+//! Every wait has a deadline; a panic costs the turn it happened in.
+
+mod control;
+mod jobs;
+mod keeping;
+mod netview;
+mod publish;
+pub mod roles;
+mod shutdown;
+pub mod sockets;
+mod start;
+mod steps;
+pub mod table;
+mod unit;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::fd::{AsFd as _, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use drivers::{button::PowerButtons, uevent::UeventSocket, watchdog::Armed};
+use netstack::net::NetHandle;
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd},
+};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use supervise::{
+    cgroup::Cgroup,
+    control::Power,
+    status::{DataState, NetSummary, Notice},
+    unit::{Exit, UnitName},
+};
+
+use self::{
+    jobs::{Job, Purpose},
+    keeping::Written,
+    roles::Role,
+    shutdown::Down,
+    sockets::Sockets,
+    table::{LogPair, Table, seqpacket_pair},
+    unit::Due,
+};
+use crate::{
+    boot::{Action, Boot, STAGE0, STAGE1},
+    cmdline::Cmdline,
+    console, guard,
+    keep::Keep,
+    kmsg, mounts, root,
+    shared::{Board, Inbox, Message, ToMain},
+    vitals::Vitals,
+};
+
+pub use start::HEARTBEAT_FD;
+
+/// Everything that `main` knows.
+pub struct Pid1 {
+    stage: Stage,
+    program: String,
+    cmdline: Cmdline,
+    kernel: String,
+    boot: Boot,
+    table: Table,
+    jobs: Vec<Job>,
+    helpers_started: u64,
+    empty_groups: Vec<Cgroup>,
+    left_behind: u32,
+    down: Option<Down>,
+
+    signals: SignalFd,
+    inbox: Inbox,
+    to_main: ToMain,
+    uevents: Option<UeventSocket>,
+    buttons: PowerButtons,
+    sockets: Sockets,
+    heartbeat: OwnedFd,
+    null: OwnedFd,
+    kmsg: Option<OwnedFd>,
+    own_log: LogPair,
+    helper_log: LogPair,
+
+    board: Arc<Board>,
+    vitals: Arc<Vitals>,
+    net_thread: Option<NetHandle>,
+    watchdog: Option<Armed>,
+    feed_at: Duration,
+    console_is_up: bool,
+
+    keep: Keep,
+    keep_is_there: bool,
+    keep_write: Option<Written>,
+    door: Option<Vec<u8>>,
+    wishes: BTreeMap<UnitName, bool>,
+    found: Vec<Action>,
+    hunt_at: Duration,
+    drivers_done: Option<Duration>,
+
+    data: DataState,
+    data_was_mounted: bool,
+    data_asked: Option<Duration>,
+    ask_data_at: Duration,
+    net: NetSummary,
+    trouble: Vec<Notice>,
+    log_tail: Vec<String>,
+    dirty: bool,
+    publish_at: Duration,
+    last_turn: Duration,
+}
+
+/// Which root PID 1 runs from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The initramfs: looks for the root.
+    Initramfs,
+    /// The root itself.
+    Root,
+}
+
+/// Runs PID 1. Never returns: if it did, the kernel would panic.
+pub fn run() -> ! {
+    let stage = stage();
+    let trouble = mounts::mount_all(mounts::KERNEL);
+    kmsg::write(
+        kmsg::INFO,
+        &format!("version {}, {stage:?}", env!("CARGO_PKG_VERSION")),
+    );
+    for why in trouble {
+        kmsg::write(kmsg::ERROR, &why);
+    }
+    let mut pid1 = loop {
+        match Pid1::new(stage) {
+            Ok(pid1) => break pid1,
+            Err(why) => {
+                kmsg::write(kmsg::ERROR, &format!("PID 1 can't begin: {why}"));
+                std::thread::sleep(BEGIN_AGAIN);
+            }
+        }
+    };
+    pid1.start_threads();
+    loop {
+        let turn = catch_unwind(AssertUnwindSafe(|| pid1.turn()));
+        if turn.is_err() {
+            kmsg::write(
+                kmsg::ERROR,
+                "a turn of PID 1's main loop panicked; going on",
+            );
+            std::thread::sleep(AFTER_PANIC);
+        }
+    }
+}
+
+impl Pid1 {
+    fn new(stage: Stage) -> Result<Self, String> {
+        let text = |what: &'static str| move |e: rustix::io::Errno| format!("{what}: {e}");
+        let (inbox, to_main) = Inbox::new().map_err(text("queue"))?;
+        let (sockets, socket_trouble) = Sockets::bind().map_err(|e| format!("sockets: {e}"))?;
+        let (heartbeat, guards) = seqpacket_pair().map_err(text("heartbeat"))?;
+        let own_log = LogPair::new().map_err(text("log"))?;
+        let null = open("/dev/null", rustix::fs::OFlags::RDWR).map_err(text("/dev/null"))?;
+        let nonblocking = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
+        let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        let (steps, earlier, program) = match stage {
+            Stage::Initramfs => (STAGE0, Vec::new(), "/init"),
+            Stage::Root => (STAGE1, root::load_reports(), "/usr/lib/pilotlight/init"),
+        };
+        let vitals = Arc::new(Vitals::default());
+        if stage == Stage::Root {
+            own_stdio(&own_log, &null).map_err(text("standard descriptors"))?;
+        }
+        let pid1 = Self {
+            stage,
+            program: program.to_owned(),
+            cmdline: Cmdline::parse(&line),
+            kernel: rustix::system::uname()
+                .release()
+                .to_string_lossy()
+                .into_owned(),
+            boot: Boot::new(steps, earlier),
+            table: Table::new(),
+            jobs: Vec::new(),
+            helpers_started: 0,
+            empty_groups: Vec::new(),
+            left_behind: 0,
+            down: None,
+            signals: watched_signals()?,
+            inbox,
+            to_main,
+            uevents: UeventSocket::open().ok(),
+            buttons: PowerButtons::default(),
+            sockets,
+            heartbeat,
+            null,
+            kmsg: open("/dev/kmsg", nonblocking).ok(),
+            own_log,
+            helper_log: LogPair::new().map_err(text("log"))?,
+            board: Arc::new(Board::default()),
+            vitals,
+            net_thread: None,
+            watchdog: None,
+            feed_at: Duration::ZERO,
+            console_is_up: false,
+            keep: Keep::default(),
+            keep_is_there: false,
+            keep_write: None,
+            door: None,
+            wishes: BTreeMap::new(),
+            found: Vec::new(),
+            hunt_at: Duration::ZERO,
+            drivers_done: None,
+            data: DataState::Pending,
+            data_was_mounted: false,
+            data_asked: None,
+            ask_data_at: Duration::ZERO,
+            net: NetSummary::default(),
+            trouble: socket_trouble.into_iter().map(publish::bad).collect(),
+            log_tail: Vec::new(),
+            dirty: true,
+            publish_at: Duration::ZERO,
+            last_turn: Duration::ZERO,
+        };
+        if stage == Stage::Root {
+            let (vitals, to_main) = (pid1.vitals.clone(), pid1.to_main.clone());
+            guard::spawn(vitals, to_main, guards, pid1.own_log.read.clone())
+                .map_err(|e| format!("guard: {e}"))?;
+        }
+        Ok(pid1)
+    }
+
+    fn start_threads(&mut self) {
+        if self.stage == Stage::Root {
+            self.start_console();
+        }
+    }
+
+    /// Opens the recovery console on every console that the kernel names.
+    fn start_console(&mut self) {
+        self.console_is_up = true;
+        let host: Arc<dyn console::Host> = Arc::new(crate::console_host::Host::new(
+            self.board.clone(),
+            self.to_main.clone(),
+        ));
+        self.board.status.set(self.status(now()));
+        if let Err(e) = console::spawn(&console::active(), &host) {
+            kmsg::write(
+                kmsg::ERROR,
+                &format!("the recovery console can't be opened: {e}"),
+            );
+        }
+    }
+
+    /// One turn: wait for whatever comes first, then do all that is due.
+    fn turn(&mut self) {
+        self.wait();
+        let now = now();
+        self.last_turn = now;
+        self.vitals.main_turn(now);
+        self.take_signals(now);
+        self.take_messages(now);
+        self.take_uevents();
+        self.take_buttons(now);
+        for role in Role::ALL {
+            self.serve(role, now);
+        }
+        self.reap(now);
+        self.give_up_jobs(now);
+        self.advance_boot(now);
+        self.do_what_is_due(now);
+        self.watch_data(now);
+        self.advance_shutdown(now);
+        self.empty_groups.retain(|group| group.remove().is_err());
+        self.feed_watchdog(now);
+        self.publish(now);
+    }
+
+    fn wait(&self) {
+        let timeout = Timespec::try_from(self.until_next(now())).unwrap_or_default();
+        let mut fds = vec![
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.inbox.bell(), PollFlags::IN),
+        ];
+        if let Some(uevents) = &self.uevents {
+            fds.push(PollFd::from_borrowed_fd(uevents.as_fd(), PollFlags::IN));
+        }
+        for (_, button) in self.buttons.descriptors() {
+            fds.push(PollFd::from_borrowed_fd(button, PollFlags::IN));
+        }
+        for outbox in self.table.values().filter_map(|unit| unit.control.as_ref()) {
+            let mut events = PollFlags::IN;
+            events.set(PollFlags::OUT, outbox.is_behind());
+            fds.push(PollFd::new(outbox.socket(), events));
+        }
+        // An error (EINTR) is as good as a wake-up.
+        let _ = rustix::event::poll(&mut fds, Some(&timeout));
+    }
+
+    fn until_next(&self, now: Duration) -> Duration {
+        let lives = self
+            .table
+            .values()
+            .filter_map(|unit| unit.life.next_deadline())
+            .min();
+        let hunting = self.boot.next_deadline().map(|_| self.hunt_at);
+        [
+            self.boot.next_deadline(),
+            self.next_give_up(),
+            self.shutdown_deadline(),
+            Some(self.publish_at),
+            lives,
+            hunting,
+        ]
+        .into_iter()
+        .flatten()
+        .map(|at| at.saturating_sub(now))
+        .min()
+        .unwrap_or(LONGEST_WAIT)
+        .clamp(SHORTEST_WAIT, LONGEST_WAIT)
+    }
+
+    /// Signals to PID 1: busybox's own commands and the kernel's Ctrl-Alt-Del.
+    fn take_signals(&mut self, now: Duration) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            match Signal::try_from(signal.ssi_signo.cast_signed()) {
+                Ok(Signal::SIGINT | Signal::SIGTERM) => self.go_down(Power::Reboot, now),
+                Ok(Signal::SIGUSR1) => self.go_down(Power::Halt, now),
+                Ok(Signal::SIGUSR2 | Signal::SIGPWR) => self.go_down(Power::PowerOff, now),
+                // SIGCHLD: the reaper looks anyway.
+                _ => {}
+            }
+        }
+    }
+
+    fn take_messages(&mut self, now: Duration) {
+        self.inbox.answer();
+        for _ in 0..MESSAGES_A_TURN {
+            let Some(message) = self.inbox.next() else {
+                return;
+            };
+            match message {
+                Message::Dead {
+                    role,
+                    generation,
+                    why,
+                } => self.replace(role, generation, &why),
+                Message::DoorAnswers => self.role_answers(Role::Front),
+                Message::ManagerAnswers => self.role_answers(Role::Manager),
+                Message::Net(status) => self.net_is(&status),
+                Message::Order(order, reply) => {
+                    let _ = reply.try_send(self.obey(order, now));
+                }
+                Message::Shell(tty, reply) => self.start_shell(&tty, reply),
+            }
+        }
+    }
+
+    /// Does what the holder of the console wants.
+    fn obey(&mut self, order: console::Order, now: Duration) -> Result<String, String> {
+        match order {
+            console::Order::Power(power) => {
+                self.go_down(power, now);
+                Ok("Going down.".to_owned())
+            }
+            console::Order::Restart(unit) => {
+                self.restart(&unit, now)?;
+                Ok(format!("{unit} is being restarted."))
+            }
+            console::Order::Start(unit) => {
+                self.tell_wish(unit.clone(), true);
+                if let Some(known) = self.table.get_mut(&unit) {
+                    known.life.want();
+                    return Ok(format!("{unit} is being started."));
+                }
+                let manager = self.table.get(&Role::Manager.unit());
+                if manager.is_some_and(|manager| manager.life.is_running()) {
+                    return Ok(format!("The manager was told to start {unit}."));
+                }
+                Err(format!(
+                    "there is no unit {unit}, and no manager to ask for it"
+                ))
+            }
+            console::Order::Stop(unit) => {
+                self.tell_wish(unit.clone(), false);
+                self.stop_service(&unit, now)?;
+                Ok(format!("{unit} is being stopped."))
+            }
+        }
+    }
+
+    fn take_uevents(&mut self) {
+        let mut aliases = Vec::new();
+        let mut look = false;
+        if let Some(uevents) = &mut self.uevents {
+            for _ in 0..UEVENTS_A_TURN {
+                let Ok(Some(event)) = uevents.receive() else {
+                    break;
+                };
+                look |= matches!(event.subsystem(), "input" | "block");
+                aliases.extend(event.wants_module().map(str::to_owned));
+            }
+        }
+        // Before the first look at all devices is over, it sees these too.
+        if self.drivers_done.is_some() && !aliases.is_empty() {
+            let mut args = vec!["modalias"];
+            args.extend(aliases.iter().map(String::as_str));
+            self.start_job(Purpose::Modalias, &args, MODALIAS_PATIENCE);
+        }
+        if look {
+            self.hunt_at = Duration::ZERO;
+            let _ = self.buttons.look(std::path::Path::new("/sys"));
+        }
+    }
+
+    fn take_buttons(&mut self, now: Duration) {
+        let names: Vec<String> = self
+            .buttons
+            .descriptors()
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        if names.iter().any(|name| self.buttons.pressed(name)) {
+            supervise::info!("the power button was pressed");
+            self.go_down(Power::PowerOff, now);
+        }
+    }
+
+    /// Takes ended children off the kernel's hands: units, helpers, and orphans.
+    fn reap(&mut self, now: Duration) {
+        let mut ended: Vec<(u32, Exit)> = Vec::new();
+        supervise::reaper::reap(REAPED_A_TURN, |pid, exit| ended.push((pid, exit)));
+        for (pid, exit) in ended {
+            if !self.job_ended(pid, exit) {
+                self.unit_ended(pid, exit, now);
+            }
+        }
+    }
+
+    fn unit_ended(&mut self, pid: u32, exit: Exit, now: Duration) {
+        let Some((name, unit)) = self
+            .table
+            .iter_mut()
+            .find(|(_, u)| u.life.pid() == Some(pid))
+        else {
+            return;
+        };
+        let exit = unit.child.take().map_or(exit, |child| child.exit(exit));
+        let generation = unit.life.generation();
+        // A container's processes end with its monitor, and a role leaves none behind.
+        if let Some(group) = &unit.cgroup {
+            let _ = group.kill();
+        }
+        unit.control = None;
+        unit.life.ended(exit, now, start::random());
+        let (name, role, over) = (name.clone(), unit.role(), unit.life.is_over());
+        supervise::warning!("{name} ended: {exit}");
+        match role {
+            Some(role) => self.vitals.role_ended(role),
+            None => {
+                let event = supervise::control::Event::Exited {
+                    unit: name.clone(),
+                    generation,
+                    exit,
+                };
+                self.tell(Role::Manager, event, vec![]);
+                if over {
+                    self.table.remove(&name);
+                }
+            }
+        }
+        self.changed();
+    }
+
+    /// Replaces a role that the guard has found dead.
+    fn replace(&mut self, role: Role, generation: u64, why: &str) {
+        let Some(unit) = self.table.get_mut(&role.unit()) else {
+            return;
+        };
+        if unit.life.generation() != generation || unit.life.pid().is_none() {
+            return;
+        }
+        supervise::error!("{} no longer works and is replaced: {why}", role.name());
+        if let Some(child) = &unit.child {
+            let _ = child.signal(rustix::process::Signal::KILL);
+        }
+        self.changed();
+    }
+
+    fn do_what_is_due(&mut self, now: Duration) {
+        let down = self.going_down();
+        let due: Vec<_> = self
+            .table
+            .iter_mut()
+            .filter_map(|(name, unit)| Some((name.clone(), unit.role(), unit.life.due(now)?)))
+            .collect();
+        for (name, role, due) in due {
+            match due {
+                // On the way down only the front comes back: it says that the box goes down.
+                Due::Start if down && role != Some(Role::Front) => {}
+                Due::Start => self.start_unit(&name, now),
+                Due::Kill => {
+                    supervise::warning!("{name} does not end and is killed");
+                    if let Some(group) = self.table.get(&name).and_then(|u| u.cgroup.as_ref()) {
+                        let _ = group.kill();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Feeds the hardware watchdog, as long as the guard is alive to judge the others.
+    fn feed_watchdog(&mut self, now: Duration) {
+        if now < self.feed_at || self.vitals.guard_age(now) > GUARD_IS_DEAD_AFTER {
+            return;
+        }
+        self.feed_at = now + FEED_EVERY;
+        if let Some(watchdog) = &self.watchdog {
+            let _ = watchdog.device.feed();
+        }
+    }
+}
+
+/// The clock of everything here.
+fn now() -> Duration {
+    crate::clock::boottime()
+}
+
+/// The initramfs is a RAM file system; the root never is.
+fn stage() -> Stage {
+    const TMPFS: i64 = 0x0102_1994;
+    const RAMFS: i64 = 0x8584_58f6;
+    match rustix::fs::statfs("/") {
+        Ok(found) if [TMPFS, RAMFS].contains(&(found.f_type as i64)) => Stage::Initramfs,
+        _ => Stage::Root,
+    }
+}
+
+fn open(path: &str, flags: rustix::fs::OFlags) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(
+        path,
+        flags | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+}
+
+/// From here on PID 1 speaks through the log like everybody else.
+fn own_stdio(log: &LogPair, null: &OwnedFd) -> rustix::io::Result<()> {
+    rustix::stdio::dup2_stdin(null)?;
+    rustix::stdio::dup2_stdout(&*log.write)?;
+    rustix::stdio::dup2_stderr(&*log.write)
+}
+
+/// All signals are taken here and nowhere else; threads inherit the mask.
+fn watched_signals() -> Result<SignalFd, String> {
+    let mut signals = SigSet::empty();
+    for signal in [
+        Signal::SIGCHLD,
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGPWR,
+        Signal::SIGTERM,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+    ] {
+        signals.add(signal);
+    }
+    signals
+        .thread_block()
+        .map_err(|e| format!("signals: {e}"))?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(|e| format!("signals: {e}"))
+}
+
+/// No turn is further away, so that the watchdog is fed and forgotten deadlines are harmless.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// A deadline in the past must not make the loop spin.
+const SHORTEST_WAIT: Duration = Duration::from_millis(5);
+/// A guard that has not ticked for so long is stuck itself.
+const GUARD_IS_DEAD_AFTER: Duration = Duration::from_secs(5);
+const FEED_EVERY: Duration = Duration::from_secs(1);
+const MODALIAS_PATIENCE: Duration = Duration::from_secs(60);
+const BEGIN_AGAIN: Duration = Duration::from_secs(1);
+/// A bug that panics at every turn must not also burn the CPU.
+const AFTER_PANIC: Duration = Duration::from_millis(100);
+
+/// Bounds on one turn, so that no source of work keeps the others waiting.
+const MESSAGES_A_TURN: usize = 64;
+const UEVENTS_A_TURN: usize = 256;
+const REAPED_A_TURN: usize = 1024;

@@ -1,0 +1,238 @@
+//! What the roles ask of PID 1. A request counts by the socket it came on, never by what it says.
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
+
+use netstack::door::{DoorConfig, Identity};
+use rustix::io::Errno;
+use supervise::{
+    control::{self, Event, FrameError, MAX_TAIL, PROTOCOL, Request, StartService},
+    unit::UnitName,
+};
+
+use super::{
+    Pid1,
+    roles::Role,
+    sockets,
+    table::{Kind, Service, Unit},
+};
+
+impl Pid1 {
+    /// Takes what a role has sent, up to a turn's worth.
+    pub(super) fn serve(&mut self, role: Role, now: Duration) {
+        for _ in 0..REQUESTS_A_TURN {
+            let Some(unit) = self.table.get_mut(&role.unit()) else {
+                return;
+            };
+            let Some(outbox) = &mut unit.control else {
+                return;
+            };
+            match control::receive::<Request>(outbox.socket().as_fd()) {
+                Ok((request, fds)) => {
+                    if let Err(why) = self.handle(role, request, fds, now) {
+                        supervise::warning!("{} asked for something refused: {why}", role.name());
+                        self.tell(role, Event::Refused { why }, vec![]);
+                    }
+                }
+                Err(FrameError::Io(Errno::AGAIN)) => return,
+                Err(FrameError::Malformed(e)) => {
+                    supervise::warning!("{} sent a frame that does not parse: {e}", role.name());
+                }
+                Err(FrameError::Closed | FrameError::Io(_) | FrameError::TooLong) => {
+                    // Its process is ending or has lost its mind; the reaper or the guard sees to it.
+                    unit.control = None;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn handle(
+        &mut self,
+        role: Role,
+        request: Request,
+        fds: Vec<OwnedFd>,
+        now: Duration,
+    ) -> Result<(), String> {
+        match (role, request) {
+            (_, Request::Hello { protocol }) => self.welcome(role, protocol),
+            (Role::Manager, Request::List) => {
+                let units = self.service_infos(now);
+                self.tell(role, Event::Units(units), vec![]);
+                Ok(())
+            }
+            (Role::Manager, Request::StartService(spec)) => self.want_service(spec, fds, now),
+            (Role::Manager, Request::StopService { unit }) => self.stop_service(&unit, now),
+            (Role::Manager, Request::ConfigureDoor(bytes)) => self.configure_door(bytes),
+            (Role::Manager, Request::KeepIdentity(bytes)) => self.keep_identity(bytes),
+            (Role::Manager, Request::Power(power)) => {
+                self.go_down(power, now);
+                Ok(())
+            }
+            (Role::Manager, Request::RestartRole { unit }) => self.restart(&unit, now),
+            (Role::Logd, Request::LogTail(mut lines)) => {
+                lines.truncate(MAX_TAIL);
+                self.log_tail = lines;
+                self.changed();
+                Ok(())
+            }
+            (_, request) => Err(format!("{} may not ask for {request:?}", role.name())),
+        }
+    }
+
+    fn welcome(&mut self, role: Role, (oldest, newest): (u16, u16)) -> Result<(), String> {
+        let protocol = newest.min(PROTOCOL.1);
+        if protocol < oldest.max(PROTOCOL.0) {
+            return Err(format!(
+                "no protocol in common: {oldest} to {newest}, {PROTOCOL:?} here"
+            ));
+        }
+        self.tell(role, Event::Welcome { protocol }, vec![]);
+        Ok(())
+    }
+
+    /// The services of the table.
+    pub(super) fn service_infos(&self, now: Duration) -> Vec<supervise::unit::UnitInfo> {
+        let services = self
+            .table
+            .iter()
+            .filter(|(_, unit)| unit.service().is_some());
+        services.map(|(name, unit)| unit.info(name, now)).collect()
+    }
+
+    fn want_service(
+        &mut self,
+        spec: StartService,
+        fds: Vec<OwnedFd>,
+        now: Duration,
+    ) -> Result<(), String> {
+        let name = spec.unit.clone();
+        let id = name
+            .service_id()
+            .ok_or("a service's unit is called service-<id>")?;
+        let plan = fds
+            .into_iter()
+            .next()
+            .ok_or("a service needs its plan beside the request")?;
+        if self.going_down() {
+            return Err("the box is going down".to_owned());
+        }
+        if let Some(unit) = self.table.get_mut(&name) {
+            let Kind::Service(service) = &mut unit.kind else {
+                return Err(format!("{name} is no service"));
+            };
+            let changed = service.spec.spec_hash != spec.spec_hash;
+            let patience = stop_patience(&service.spec);
+            (service.spec, service.plan) = (spec, plan);
+            unit.life.want();
+            if changed && unit.life.is_running() {
+                unit.life.stop(true, patience, now);
+                terminate(unit);
+            }
+            self.changed();
+            return Ok(());
+        }
+        let agents = sockets::agent_listener(id).map_err(|e| format!("no agent socket: {e}"))?;
+        let service = Service {
+            spec,
+            plan,
+            agents: Arc::new(agents),
+        };
+        let unit = Unit::new(Kind::Service(Box::new(service))).map_err(|e| e.to_string())?;
+        self.table.insert(name, unit);
+        self.changed();
+        Ok(())
+    }
+
+    /// Stops a service; it stays in the table until it has ended.
+    pub(super) fn stop_service(&mut self, name: &UnitName, now: Duration) -> Result<(), String> {
+        let Some(unit) = self.table.get_mut(name) else {
+            return Ok(());
+        };
+        let Kind::Service(service) = &unit.kind else {
+            return Err(format!("{name} is no service"));
+        };
+        let patience = stop_patience(&service.spec);
+        if unit.life.stop(false, patience, now) {
+            terminate(unit);
+        }
+        self.changed();
+        Ok(())
+    }
+
+    /// Ends a unit and starts it again.
+    pub(super) fn restart(&mut self, name: &UnitName, now: Duration) -> Result<(), String> {
+        let unit = self
+            .table
+            .get_mut(name)
+            .ok_or_else(|| format!("there is no unit {name}"))?;
+        let patience = unit
+            .service()
+            .map_or(ROLE_PATIENCE, |s| stop_patience(&s.spec));
+        unit.life.want();
+        if unit.life.stop(true, patience, now) {
+            terminate(unit);
+        }
+        self.changed();
+        Ok(())
+    }
+
+    fn configure_door(&mut self, bytes: Vec<u8>) -> Result<(), String> {
+        let door: DoorConfig =
+            postcard::from_bytes(&bytes).map_err(|e| format!("no door configuration: {e}"))?;
+        let ports: Vec<u16> = door.routes.iter().filter_map(|route| route.port).collect();
+        for port in &ports {
+            match self.sockets.open_port(*port) {
+                Ok(Some(listener)) => {
+                    self.tell(Role::Front, Event::Listener { port: *port }, vec![listener]);
+                }
+                Ok(None) => {}
+                Err(why) => supervise::warning!("{why}"),
+            }
+        }
+        self.sockets.close_ports_but(&ports);
+        if let Some(pem) = door.ca_pem {
+            self.board.ca_pem.set(Some(pem.clone()));
+            self.keep.ca_pem = pem;
+        }
+        self.door = Some(bytes.clone());
+        self.tell(Role::Front, Event::Door(bytes), vec![]);
+        Ok(())
+    }
+
+    fn keep_identity(&mut self, bytes: Vec<u8>) -> Result<(), String> {
+        let _: Identity =
+            postcard::from_bytes(&bytes).map_err(|e| format!("no identity for the door: {e}"))?;
+        if self.keep.identity != bytes {
+            self.keep.identity = bytes;
+            self.write_keep();
+        }
+        Ok(())
+    }
+}
+
+/// Asks a unit's process to end.
+pub(super) fn terminate(unit: &Unit) {
+    if let Some(child) = &unit.child {
+        let _ = child.signal(rustix::process::Signal::TERM);
+    }
+}
+
+/// How long a service may take to end: what it asked for, within reason, and the time that its
+/// monitor needs to put the container away.
+pub(super) fn stop_patience(spec: &StartService) -> Duration {
+    Duration::from_millis(spec.stop_timeout_ms.into()).min(MAX_STOP_PATIENCE) + MONITOR_PATIENCE
+}
+
+/// A role has nothing to finish that would take longer.
+pub(super) const ROLE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A box that is told to go down goes down, whatever a service says.
+const MAX_STOP_PATIENCE: Duration = Duration::from_secs(120);
+const MONITOR_PATIENCE: Duration = Duration::from_secs(2);
+
+/// So that no role keeps `main` from its other work.
+const REQUESTS_A_TURN: usize = 16;

@@ -1,0 +1,206 @@
+//! Helpers: short-lived processes for whatever may hang in the kernel. PID 1 starts one, goes on,
+//! and takes its answer when it ends, or does without it when its time is up.
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    sync::{Arc, mpsc::SyncSender},
+    time::Duration,
+};
+
+use rustix::pipe::PipeFlags;
+use supervise::{cgroup::Cgroup, spawn::Child, unit::Exit};
+
+use super::{
+    Pid1,
+    start::{Program, make_cgroup},
+};
+
+/// A helper under way.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// What it is for.
+    pub purpose: Purpose,
+    child: Child,
+    cgroup: Cgroup,
+    answer: Option<OwnedFd>,
+    /// When it is given up; a shell never is.
+    give_up_at: Option<Duration>,
+}
+
+/// What a helper is for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// Loads the drivers of all devices.
+    Coldplug,
+    /// Reads the `keep` partition.
+    KeepRead,
+    /// Writes it.
+    KeepWrite,
+    /// Loads the drivers of devices that came later.
+    Modalias,
+    /// Mounts data, after making its file system if it is new.
+    MountData,
+    /// Mounts the root (stage 0).
+    MountRoot,
+    /// Writes a little to data and asks how much is free.
+    ProbeData,
+    /// A shell on the console; whoever asked is told of its end.
+    Shell(SyncSender<Result<(), String>>),
+    /// Unmounts data.
+    UnmountData,
+}
+
+impl Pid1 {
+    /// Starts a helper with `args`; its one line of answer comes to [`Pid1::job_done`].
+    pub(super) fn start_job(&mut self, purpose: Purpose, args: &[&str], patience: Duration) {
+        self.start_job_with(purpose, args, patience, None);
+    }
+
+    /// The same with something to read on standard input.
+    pub(super) fn start_job_with(
+        &mut self,
+        purpose: Purpose,
+        args: &[&str],
+        patience: Duration,
+        input: Option<OwnedFd>,
+    ) {
+        match self.spawn_helper(args, input.as_ref()) {
+            Ok((child, cgroup, answer)) => {
+                let give_up_at = Some(super::now() + patience);
+                self.jobs.push(Job {
+                    purpose,
+                    child,
+                    cgroup,
+                    answer: Some(answer),
+                    give_up_at,
+                });
+            }
+            Err(why) => self.job_done(purpose, Err(why)),
+        }
+    }
+
+    /// Starts a shell on a terminal.
+    pub(super) fn start_shell(&mut self, tty: &OwnedFd, reply: SyncSender<Result<(), String>>) {
+        let spawned = make_cgroup("pilot/shell").and_then(|cgroup| {
+            let folder = cgroup.open().map_err(|e| e.to_string())?;
+            let child = supervise::spawn::Command {
+                program: "/usr/bin/busybox",
+                args: vec!["sh".to_owned(), "-i".to_owned()],
+                env: SHELL_ENVIRONMENT.map(str::to_owned).to_vec(),
+                fds: vec![(tty.as_fd(), 0), (tty.as_fd(), 1), (tty.as_fd(), 2)],
+                user: None,
+                cgroup: Some(folder.as_fd()),
+                controlling_tty: true,
+                oom_score_adj: 0,
+                no_new_privs: false,
+            };
+            Ok((child.spawn().map_err(|e| e.to_string())?, cgroup))
+        });
+        match spawned {
+            Ok((child, cgroup)) => {
+                let purpose = Purpose::Shell(reply);
+                self.jobs.push(Job {
+                    purpose,
+                    child,
+                    cgroup,
+                    answer: None,
+                    give_up_at: None,
+                });
+            }
+            Err(why) => {
+                let _ = reply.try_send(Err(why));
+            }
+        }
+    }
+
+    /// Takes the answer of a helper that ended. Returns whether `pid` was one.
+    pub(super) fn job_ended(&mut self, pid: u32, exit: Exit) -> bool {
+        let Some(at) = self.jobs.iter().position(|job| job.child.pid == pid) else {
+            return false;
+        };
+        let job = self.jobs.swap_remove(at);
+        // What it may have left behind (mkfs, a background shell job) ends with it.
+        let _ = job.cgroup.kill();
+        self.empty_groups.push(job.cgroup);
+        let answer = job.answer.as_ref().map(read_answer).unwrap_or_default();
+        let result = match job.child.exit(exit) {
+            Exit::Code(0) => Ok(answer),
+            Exit::Code(_) if !answer.is_empty() => Err(answer),
+            other => Err(format!("the helper ended with {other}")),
+        };
+        self.job_done(job.purpose, result);
+        true
+    }
+
+    /// Gives up helpers whose time is up. One that hangs in the kernel stays behind, counted.
+    pub(super) fn give_up_jobs(&mut self, now: Duration) {
+        while let Some(at) = self
+            .jobs
+            .iter()
+            .position(|job| job.give_up_at.is_some_and(|at| now >= at))
+        {
+            let job = self.jobs.swap_remove(at);
+            let _ = job.cgroup.kill();
+            let _ = job.child.signal(rustix::process::Signal::KILL);
+            self.empty_groups.push(job.cgroup);
+            self.left_behind += 1;
+            supervise::warning!("a helper ({:?}) was given up", job.purpose);
+            self.job_done(job.purpose, Err("it did not end in time".to_owned()));
+        }
+    }
+
+    /// When the next helper is given up.
+    pub(super) fn next_give_up(&self) -> Option<Duration> {
+        self.jobs.iter().filter_map(|job| job.give_up_at).min()
+    }
+
+    fn spawn_helper(
+        &mut self,
+        args: &[&str],
+        input: Option<&OwnedFd>,
+    ) -> Result<(Child, Cgroup, OwnedFd), String> {
+        self.helpers_started += 1;
+        let cgroup = make_cgroup(&format!("pilot/helpers/{}", self.helpers_started))?;
+        let (answer, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+            .map_err(|e| e.to_string())?;
+        let mut fds = vec![(write.as_fd(), ANSWER_FD)];
+        if let Some(input) = input {
+            fds.push((input.as_fd(), INPUT_FD));
+        }
+        let mut all = vec!["pilot-helper", "helper"];
+        all.extend(args);
+        let log = Arc::clone(&self.helper_log.write);
+        let child = self.spawn(&Program {
+            path: &self.program,
+            args: &all,
+            user: None,
+            oom_score_adj: 0,
+            log: log.as_fd(),
+            fds,
+            cgroup: &cgroup,
+        })?;
+        Ok((child, cgroup, answer))
+    }
+}
+
+/// The pipe holds the whole answer: its writer has ended, and it never waited for room.
+fn read_answer(pipe: &OwnedFd) -> String {
+    let mut text = Vec::new();
+    let mut piece = [0; 4096];
+    while let Ok(n @ 1..) = rustix::io::read(pipe, &mut piece) {
+        text.extend_from_slice(&piece[..n]);
+    }
+    String::from_utf8_lossy(&text).trim_end().to_owned()
+}
+
+/// On which a helper writes its answer.
+const ANSWER_FD: i32 = 4;
+/// On which a helper reads what it is to write.
+const INPUT_FD: i32 = 0;
+
+const SHELL_ENVIRONMENT: [&str; 4] = [
+    "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME=/run",
+    "TERM=vt102",
+    "PS1=(shell) # ",
+];

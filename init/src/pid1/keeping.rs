@@ -1,0 +1,150 @@
+//! What `main` keeps over reboots and how: the `keep` partition through its helper, and the watch
+//! over data.
+
+use std::time::Duration;
+
+use rustix::fs::MemfdFlags;
+use supervise::status::DataState;
+
+use super::{Pid1, jobs::Purpose};
+use crate::{boot::Action, helper::answer};
+
+impl Pid1 {
+    /// Has the `keep` partition written. One write at a time: another is made after it if the
+    /// content changed meanwhile.
+    pub(super) fn write_keep(&mut self) {
+        if !self.keep_is_there {
+            return;
+        }
+        if self.keep_write.is_some() {
+            self.keep_write = Some(Written::AndChanged);
+            return;
+        }
+        match drivers::block::partition_by_label(std::path::Path::new("/sys"), "pilot-keep") {
+            Ok(partition) => {
+                self.keep_write = Some(Written::AsItIs);
+                self.start_keep_write(&partition.node().to_string_lossy());
+            }
+            Err(e) => supervise::warning!("the keep partition can't be written: {e}"),
+        }
+    }
+
+    fn start_keep_write(&mut self, device: &str) {
+        self.keep.clock_floor = unix_now().max(self.keep.clock_floor);
+        let mut seed = vec![0; 32];
+        if rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::NONBLOCK).is_ok() {
+            self.keep.seed = seed;
+        }
+        match memfd(&self.keep.to_bytes()) {
+            Ok(input) => self.start_job_with(
+                Purpose::KeepWrite,
+                &["keep", "write", "--device", device],
+                WRITE_PATIENCE,
+                Some(input),
+            ),
+            Err(e) => supervise::warning!("the keep partition can't be written: {e}"),
+        }
+    }
+
+    /// The writer has ended.
+    pub(super) fn keep_was_written(&mut self, _now: Duration) {
+        if let Some(Written::AndChanged) = self.keep_write.take() {
+            self.write_keep();
+        }
+    }
+
+    /// Data was mounted.
+    pub(super) fn data_mounted(&mut self, answer: &str) {
+        self.data_was_mounted = true;
+        match serde_json::from_str::<answer::Data>(answer) {
+            Ok(data) => {
+                for note in data.notes {
+                    supervise::info!("data: {note}");
+                }
+                self.data_is(DataState::Mounted {
+                    total: data.total,
+                    free: data.free,
+                });
+            }
+            Err(e) => supervise::error!("the helper's answer does not parse: {e}"),
+        }
+        self.step_done(Action::Data);
+    }
+
+    /// Now and then asks data for a sign of life; one question at a time.
+    pub(super) fn watch_data(&mut self, now: Duration) {
+        if !self.data_was_mounted || self.going_down() {
+            return;
+        }
+        match self.data_asked {
+            Some(since) if now.saturating_sub(since) >= DATA_HANGS_AFTER => {
+                let silence = Duration::from_secs(now.saturating_sub(since).as_secs());
+                if self.data != DataState::Hanging(silence) {
+                    if !matches!(self.data, DataState::Hanging(_)) {
+                        supervise::error!("the data disk does not answer");
+                    }
+                    self.data = DataState::Hanging(silence);
+                    self.changed();
+                }
+            }
+            Some(_) => {}
+            None if now >= self.ask_data_at => {
+                self.data_asked = Some(now);
+                self.start_job(Purpose::ProbeData, &["probe-data"], NEVER);
+            }
+            None => {}
+        }
+    }
+
+    /// Data answered.
+    pub(super) fn data_was_probed(&mut self, result: Result<String, String>, now: Duration) {
+        self.data_asked = None;
+        self.ask_data_at = now + ASK_DATA_EVERY;
+        let answer = result.and_then(|answer| {
+            serde_json::from_str::<answer::Probe>(&answer).map_err(|e| e.to_string())
+        });
+        match answer {
+            Ok(probe) => {
+                self.data = DataState::Mounted {
+                    total: probe.total,
+                    free: probe.free,
+                };
+            }
+            Err(why) => {
+                supervise::error!("data can't be written: {why}");
+                self.data = DataState::Absent(why);
+            }
+        }
+    }
+}
+
+/// A write of `keep` under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// What is being written is what there is.
+    AsItIs,
+    /// What there is has changed since.
+    AndChanged,
+}
+
+fn memfd(bytes: &[u8]) -> rustix::io::Result<std::os::fd::OwnedFd> {
+    let fd = rustix::fs::memfd_create("keep", MemfdFlags::CLOEXEC)?;
+    let mut at = 0;
+    while at < bytes.len() {
+        at += rustix::io::pwrite(&fd, &bytes[at..], at as u64)?;
+    }
+    Ok(fd)
+}
+
+fn unix_now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+const WRITE_PATIENCE: Duration = Duration::from_secs(20);
+/// A healthy disk answers a small write well within this.
+const DATA_HANGS_AFTER: Duration = Duration::from_secs(3);
+const ASK_DATA_EVERY: Duration = Duration::from_secs(5);
+/// The question itself shows how long the disk hangs; it is withdrawn only by its answer.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 86_400);

@@ -1,0 +1,160 @@
+//! Every listening socket of the box. PID 1 binds and keeps them, so that while a role is being
+//! replaced connections wait in the kernel instead of failing.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, Permissions},
+    io,
+    net::{Ipv6Addr, SocketAddr, TcpListener},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt as _, net::UnixListener},
+    },
+    path::Path,
+    sync::Arc,
+};
+
+use rustix::net::{
+    AddressFamily, SocketAddrV4, SocketAddrV6, SocketFlags, SocketType, bind, listen, socket_with,
+    sockopt,
+};
+
+use super::roles::FRONT_ID;
+
+/// The listening sockets.
+#[derive(Debug)]
+pub struct Sockets {
+    /// The front's, by port.
+    pub door: BTreeMap<u16, Arc<OwnedFd>>,
+    /// The dashboard's: the front connects to it.
+    pub dashboard: UnixListener,
+    /// The same API for root on the box itself.
+    pub api: UnixListener,
+    /// Where `logd` is asked for lines.
+    pub log: UnixListener,
+}
+
+impl Sockets {
+    /// Binds them all. What can't be bound is left out and told of.
+    ///
+    /// # Errors
+    /// When a Unix socket can't be made: then /run is not what it should be.
+    pub fn bind() -> io::Result<(Self, Vec<String>)> {
+        fs::create_dir_all(format!("{RUN}/agents"))?;
+        fs::set_permissions(RUN, Permissions::from_mode(0o755))?;
+        let mut sockets = Self {
+            door: BTreeMap::new(),
+            dashboard: unix("dashboard.sock", 0o660, Some(FRONT_ID))?,
+            api: unix("api.sock", 0o600, None)?,
+            log: unix(
+                "log.sock",
+                0o660,
+                Some(super::roles::Role::Manager.user().gid),
+            )?,
+        };
+        let mut trouble = Vec::new();
+        for port in [HTTPS, HTTP, PROBE] {
+            trouble.extend(sockets.open_port(port).err());
+        }
+        Ok((sockets, trouble))
+    }
+
+    /// Binds a port for the front if it is not bound yet. Returns the new listener.
+    pub fn open_port(&mut self, port: u16) -> Result<Option<Arc<OwnedFd>>, String> {
+        if self.door.contains_key(&port) {
+            return Ok(None);
+        }
+        let listener = if port == PROBE {
+            loopback(port)
+        } else {
+            everywhere(port)
+        };
+        let listener = listener.map_err(|e| format!("port {port} can't be opened: {e}"))?;
+        let listener = Arc::new(listener);
+        self.door.insert(port, listener.clone());
+        Ok(Some(listener))
+    }
+
+    /// Gives up the ports that are neither the door's own nor among `wanted`.
+    pub fn close_ports_but(&mut self, wanted: &[u16]) {
+        self.door
+            .retain(|port, _| [HTTPS, HTTP, PROBE].contains(port) || wanted.contains(port));
+    }
+}
+
+/// Where a service's agent finds the manager: `agent.sock` in a folder of its own, which the
+/// monitor puts into the container. Whoever is in the container may connect.
+pub fn agent_listener(id: &str) -> io::Result<OwnedFd> {
+    let folder = format!("{RUN}/agents/{id}");
+    fs::create_dir_all(&folder)?;
+    let listener = unix_at(Path::new(&folder).join("agent.sock").as_path())?;
+    fs::set_permissions(
+        format!("{folder}/agent.sock"),
+        Permissions::from_mode(0o666),
+    )?;
+    Ok(listener.into())
+}
+
+fn unix(name: &str, mode: u32, group: Option<u32>) -> io::Result<UnixListener> {
+    let path = Path::new(RUN).join(name);
+    let listener = unix_at(&path)?;
+    std::os::unix::fs::chown(&path, Some(0), group)?;
+    fs::set_permissions(&path, Permissions::from_mode(mode))?;
+    Ok(listener)
+}
+
+fn unix_at(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn loopback(port: u16) -> io::Result<OwnedFd> {
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener.into())
+}
+
+/// One socket for IPv6 and IPv4; for IPv4 alone on a kernel without the other.
+fn everywhere(port: u16) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = match socket_with(AddressFamily::INET6, SocketType::STREAM, flags, None) {
+        Ok(socket) => {
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+            sockopt::set_ipv6_v6only(&socket, false)?;
+            bind(
+                &socket,
+                &SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0),
+            )?;
+            socket
+        }
+        Err(_) => {
+            let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+            bind(
+                &socket,
+                &SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, port),
+            )?;
+            socket
+        }
+    };
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// The dashboard and, by host name, the services.
+pub const HTTPS: u16 = 443;
+/// Redirects to HTTPS, and gives the CA certificate.
+pub const HTTP: u16 = 80;
+/// On loopback alone: the guard asks here whether the door still works.
+pub const PROBE: u16 = 7780;
+
+/// Our folder for sockets.
+const RUN: &str = "/run/pilot";
+
+/// Connections that wait while the front is being replaced: some seconds of a busy box.
+const BACKLOG: i32 = 1024;

@@ -1,0 +1,470 @@
+//! What each boot step does. Whatever may hang is done by a helper; here nothing waits.
+
+use std::{fs, path::Path, time::Duration};
+
+use drivers::{block, watchdog};
+use netstack::net::{self, Bridge, NetConfig};
+use rustix::{io::Errno, rand::GetRandomFlags, system::RebootCommand};
+use supervise::{control::Event, status::DataState};
+
+use super::{
+    Pid1, Stage,
+    jobs::Purpose,
+    roles::Role,
+    table::{Kind, Unit},
+};
+use crate::{
+    boot::{Action, Step},
+    helper::answer,
+    keep::Keep,
+    kmsg, mounts, root,
+    shared::Message,
+};
+
+/// What came of a step at once.
+enum Begun {
+    /// Done.
+    Done,
+    /// It ends later.
+    Pending,
+    /// This box has no need of it.
+    Skipped(String),
+}
+
+impl Pid1 {
+    /// Begins the steps whose turn has come, and ends those that are overdue.
+    pub(super) fn advance_boot(&mut self, now: Duration) {
+        while let Some(step) = self.boot.begin_next(now) {
+            self.begin(step);
+        }
+        while let Some(step) = self.boot.overdue(now) {
+            let limit = step.deadline.as_secs();
+            self.step_failed(step.action, format!("it did not end within {limit} s"));
+        }
+        if now >= self.hunt_at {
+            self.hunt_at = now + HUNT_EVERY;
+            self.hunt(now);
+        }
+    }
+
+    fn begin(&mut self, step: Step) {
+        let begun = match step.action {
+            Action::ClockFloor => self.raise_clock(),
+            Action::Coldplug => {
+                self.start_job(Purpose::Coldplug, &["coldplug"], step.deadline);
+                Ok(Begun::Pending)
+            }
+            Action::Entropy => self.check_entropy(),
+            Action::Front => self.add_role(Role::Front),
+            Action::Identity => self.settle_identity(),
+            Action::Kernel => kernel_settings(),
+            Action::Logd => self.add_role(Role::Logd),
+            Action::Manager => self.add_role(Role::Manager),
+            Action::Mounts => mount(self.stage),
+            Action::Network => self.start_network(),
+            Action::SwitchRoot => self.switch_root(),
+            Action::RootMount if !self.boot.succeeded(Action::RootDevice) => {
+                Ok(Begun::Skipped("there is no root partition".to_owned()))
+            }
+            Action::RootMount => {
+                let label = self.cmdline.slot.partition_label();
+                let args = ["mount-root", label, root::NEW_ROOT];
+                self.start_job(Purpose::MountRoot, &args, step.deadline);
+                Ok(Begun::Pending)
+            }
+            Action::Watchdog => self.arm_watchdog(),
+            // Found by `hunt`.
+            Action::Data | Action::Keep | Action::RootDevice => Ok(Begun::Pending),
+        };
+        match begun {
+            Ok(Begun::Done) => self.step_done(step.action),
+            Ok(Begun::Pending) => {}
+            Ok(Begun::Skipped(why)) => {
+                self.boot.skipped(step.action, why);
+                self.changed();
+            }
+            Err(why) => self.step_failed(step.action, why),
+        }
+    }
+
+    /// A step ended well.
+    pub(super) fn step_done(&mut self, action: Action) {
+        if let Some(name) = self.boot.done(action, super::now()) {
+            self.tell_step(kmsg::INFO, &format!("{name}: done"));
+        }
+    }
+
+    /// A step failed: said where people see it, and the boot goes on.
+    pub(super) fn step_failed(&mut self, action: Action, why: String) {
+        let text = why.clone();
+        if let Some(name) = self.boot.failed(action, super::now(), why) {
+            self.tell_step(kmsg::ERROR, &format!("{name}: FAILED: {text}"));
+            match action {
+                Action::Data => self.data_is(DataState::Absent(text)),
+                Action::RootDevice | Action::RootMount | Action::SwitchRoot => self.rescue(),
+                _ => {}
+            }
+        }
+    }
+
+    fn tell_step(&mut self, level: u8, text: &str) {
+        if self.stage == Stage::Initramfs {
+            kmsg::write(level, text);
+        }
+        match level {
+            kmsg::ERROR => supervise::error!("boot: {text}"),
+            _ => supervise::info!("boot: {text}"),
+        }
+        self.changed();
+    }
+
+    /// Looks for the partitions that steps under way wait for.
+    fn hunt(&mut self, now: Duration) {
+        let hopeless = self.drivers_done.is_some_and(|at| now > at + HUNT_PATIENCE);
+        for (action, label) in [
+            (Action::RootDevice, self.cmdline.slot.partition_label()),
+            (Action::Keep, "pilot-keep"),
+            (Action::Data, "pilot-data"),
+        ] {
+            if !self.boot.is_running(action) || self.found.contains(&action) {
+                continue;
+            }
+            match block::partition_by_label(Path::new("/sys"), label) {
+                Ok(partition) => {
+                    self.found.push(action);
+                    self.found_partition(action, &partition.node());
+                }
+                Err(e) if hopeless => self.step_failed(action, e.to_string()),
+                Err(_) => {}
+            }
+        }
+        if self.boot.is_running(Action::Entropy) && has_entropy() {
+            self.step_done(Action::Entropy);
+        }
+    }
+
+    fn found_partition(&mut self, action: Action, device: &Path) {
+        let device_text = device.to_string_lossy();
+        match action {
+            Action::RootDevice => self.step_done(action),
+            Action::Keep => {
+                let args = ["keep", "read", "--device", &device_text];
+                self.start_job(Purpose::KeepRead, &args, KEEP_PATIENCE);
+            }
+            _ => {
+                let mut args = vec!["mount-data", "--device", &device_text];
+                if self.cmdline.data_mapper {
+                    args.push("--mapper");
+                }
+                self.start_job(Purpose::MountData, &args, DATA_PATIENCE);
+            }
+        }
+    }
+
+    fn switch_root(&mut self) -> Result<Begun, String> {
+        if !self.boot.succeeded(Action::RootMount) {
+            return Ok(Begun::Skipped("there is no root file system".to_owned()));
+        }
+        let mut reports = self.boot.reports();
+        // Its own end can't be told from the other side.
+        reports.retain(|report| report.name != "switch root");
+        root::save_reports(&reports);
+        Err(root::switch())
+    }
+
+    fn raise_clock(&mut self) -> Result<Begun, String> {
+        let floor = std::time::UNIX_EPOCH + Duration::from_secs(self.keep.clock_floor);
+        match drivers::clock::raise_to(floor) {
+            Ok(Some(by)) => {
+                supervise::info!(
+                    "the clock was {} s behind the last time known",
+                    by.as_secs()
+                );
+                Ok(Begun::Done)
+            }
+            Ok(None) => Ok(Begun::Done),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+
+    fn check_entropy(&mut self) -> Result<Begun, String> {
+        // Mixed in, not counted: it may be known to whoever had the disk.
+        let _ = fs::write("/dev/urandom", &self.keep.seed);
+        Ok(if has_entropy() {
+            Begun::Done
+        } else {
+            Begun::Pending
+        })
+    }
+
+    fn settle_identity(&mut self) -> Result<Begun, String> {
+        let mut random = [0; 32];
+        rustix::rand::getrandom(&mut random, GetRandomFlags::INSECURE)
+            .map_err(|e| format!("no random numbers: {e}"))?;
+        let default_name = self
+            .cmdline
+            .name
+            .clone()
+            .unwrap_or_else(|| DEFAULT_NAME.to_owned());
+        if self.keep.complete(&default_name, &random) {
+            self.write_keep();
+        }
+        rustix::system::sethostname(self.keep.hostname.as_bytes())
+            .map_err(|e| format!("the host name can't be set: {e}"))?;
+        let _ = fs::write("/run/hostname", format!("{}\n", self.keep.hostname));
+        let _ = fs::write("/run/machine-id", format!("{}\n", self.keep.machine_id));
+        self.board
+            .setup_code
+            .set(Some(self.keep.setup_code.clone()));
+        if !self.keep.ca_pem.is_empty() {
+            self.board.ca_pem.set(Some(self.keep.ca_pem.clone()));
+        }
+        self.door = postcard::to_stdvec(&self.first_door()).ok();
+        Ok(Begun::Done)
+    }
+
+    fn start_network(&mut self) -> Result<Begun, String> {
+        let config = NetConfig {
+            hostname: Some(self.keep.hostname.clone()),
+            bridge: Some(Bridge::default()),
+            ..NetConfig::default()
+        };
+        let to_main = self.to_main.clone();
+        let handle = net::spawn(config, move |status| {
+            // A full queue: `main` is behind; the next change tells it all again.
+            let _ = to_main.send(Message::Net(Box::new(status)));
+        })
+        .map_err(|e| e.to_string())?;
+        self.net_thread = Some(handle);
+        Ok(Begun::Pending)
+    }
+
+    fn arm_watchdog(&mut self) -> Result<Begun, String> {
+        if watchdog::candidates(Path::new("/sys")).is_ok_and(|found| found.is_empty()) {
+            return Ok(Begun::Skipped(
+                "this machine has no hardware watchdog".to_owned(),
+            ));
+        }
+        let armed =
+            watchdog::arm(Path::new("/sys"), WATCHDOG_TIMEOUT).map_err(|e| e.to_string())?;
+        let seconds = armed.timeout.as_secs();
+        supervise::info!(
+            "watchdog {} resets a box that hangs for {seconds} s",
+            armed.identity
+        );
+        if armed.caused_last_boot {
+            self.trouble.push(super::publish::care(
+                "The hardware watchdog restarted the server: it had stopped working.".to_owned(),
+            ));
+        }
+        self.watchdog = Some(armed);
+        Ok(Begun::Done)
+    }
+
+    fn add_role(&mut self, role: Role) -> Result<Begun, String> {
+        let unit = Unit::new(Kind::Role(role)).map_err(|e| e.to_string())?;
+        self.table.insert(role.unit(), unit);
+        Ok(Begun::Pending)
+    }
+
+    /// A helper has answered.
+    pub(super) fn job_done(&mut self, purpose: Purpose, result: Result<String, String>) {
+        let now = super::now();
+        match (purpose, result) {
+            (Purpose::Coldplug, Ok(summary)) => {
+                supervise::info!("drivers: {summary}");
+                self.drivers_settled(now);
+                self.step_done(Action::Coldplug);
+            }
+            (Purpose::Coldplug, Err(why)) => {
+                self.drivers_settled(now);
+                self.step_failed(Action::Coldplug, why);
+            }
+            (Purpose::KeepRead, result) => self.keep_was_read(result),
+            (Purpose::KeepWrite, Ok(_)) => self.keep_was_written(now),
+            (Purpose::KeepWrite, Err(why)) => {
+                supervise::warning!("the keep partition can't be written: {why}");
+                self.keep_was_written(now);
+            }
+            (Purpose::Modalias, Ok(_)) => {}
+            (Purpose::Modalias, Err(why)) => supervise::warning!("a driver was not loaded: {why}"),
+            (Purpose::MountRoot, Ok(_)) => self.step_done(Action::RootMount),
+            (Purpose::MountRoot, Err(why)) => self.step_failed(Action::RootMount, why),
+            (Purpose::MountData, Ok(answer)) => self.data_mounted(&answer),
+            (Purpose::MountData, Err(why)) => self.step_failed(Action::Data, why),
+            (Purpose::ProbeData, result) => self.data_was_probed(result, now),
+            (Purpose::Shell(reply), result) => {
+                let _ = reply.try_send(result.map(|_| ()));
+            }
+            (Purpose::UnmountData, result) => self.unmounted(result, now),
+        }
+        self.changed();
+    }
+
+    fn drivers_settled(&mut self, now: Duration) {
+        self.drivers_done = Some(now);
+        if let Err(e) = self.buttons.look(Path::new("/sys")) {
+            supervise::warning!("power button: {e}");
+        }
+    }
+
+    fn keep_was_read(&mut self, result: Result<String, String>) {
+        let read = result.and_then(|answer| {
+            serde_json::from_str::<answer::Keep>(&answer).map_err(|e| e.to_string())
+        });
+        if let Ok(answer::Keep {
+            note: Some(note), ..
+        }) = &read
+        {
+            supervise::warning!("keep: {note}");
+        }
+        match read.map(|keep| keep.payload) {
+            Ok(None) => {
+                self.keep_is_there = true;
+                supervise::info!("the keep partition is new");
+                self.step_done(Action::Keep);
+            }
+            Ok(Some(bytes)) => match Keep::from_bytes(&bytes) {
+                Ok(keep) => {
+                    self.keep = keep;
+                    self.keep_is_there = true;
+                    self.step_done(Action::Keep);
+                }
+                Err(e) => {
+                    self.step_failed(Action::Keep, format!("what is on it does not parse: {e}"))
+                }
+            },
+            Err(why) => self.step_failed(Action::Keep, why),
+        }
+    }
+
+    /// The data file system's state is known or has changed.
+    pub(super) fn data_is(&mut self, state: DataState) {
+        self.data = state;
+        if let Some(event) = self.data_event() {
+            for role in [Role::Manager, Role::Logd] {
+                self.tell(role, event.clone(), vec![]);
+            }
+        }
+        self.changed();
+    }
+
+    /// The network changed.
+    pub(super) fn net_is(&mut self, status: &net::NetStatus) {
+        let has_address = status.links.iter().any(|link| !link.addresses.is_empty());
+        if has_address {
+            self.step_done(Action::Network);
+        }
+        write_resolv_conf(status);
+        self.net = super::netview::summary(status);
+        self.changed();
+    }
+
+    /// The root can't be had: the console, and nothing else.
+    fn rescue(&mut self) {
+        if self.stage == Stage::Initramfs && !self.console_is_up {
+            self.start_console();
+        }
+    }
+
+    /// A role has shown that it works.
+    pub(super) fn role_answers(&mut self, role: Role) {
+        match role {
+            Role::Front => self.step_done(Action::Front),
+            Role::Manager => self.step_done(Action::Manager),
+            Role::Logd => self.step_done(Action::Logd),
+        }
+    }
+
+    /// A service's wish from the console is the manager's to keep.
+    pub(super) fn tell_wish(&mut self, unit: supervise::unit::UnitName, run: bool) {
+        self.wishes.insert(unit.clone(), run);
+        self.tell(Role::Manager, Event::Wanted { unit, run }, vec![]);
+    }
+}
+
+fn mount(stage: Stage) -> Result<Begun, String> {
+    let mut trouble = mounts::mount_all(mounts::KERNEL);
+    if stage == Stage::Root {
+        trouble.extend(mounts::mount_all(mounts::SYSTEM));
+        trouble.extend(
+            mounts::make_private()
+                .err()
+                .map(|e| format!("mounts stay shared: {e}")),
+        );
+    }
+    if trouble.is_empty() {
+        Ok(Begun::Done)
+    } else {
+        Err(trouble.join("; "))
+    }
+}
+
+fn kernel_settings() -> Result<Begun, String> {
+    let mut trouble = Vec::new();
+    for (path, value) in SETTINGS {
+        if let Err(e) = fs::write(path, value) {
+            trouble.push(format!("{path}: {e}"));
+        }
+    }
+    // Ctrl-Alt-Del asks PID 1 (SIGINT) instead of resetting the machine.
+    if let Err(errno) = rustix::system::reboot(RebootCommand::CadOff)
+        && errno != Errno::PERM
+    {
+        trouble.push(format!("Ctrl-Alt-Del: {errno}"));
+    }
+    for group in ["pilot/init", "pilot/helpers", "services"] {
+        trouble.extend(super::start::make_cgroup(group).err());
+    }
+    let own = format!("{}/pilot/init/cgroup.procs", super::start::CGROUPS);
+    trouble.extend(fs::write(&own, "0").err().map(|e| format!("{own}: {e}")));
+    if trouble.is_empty() {
+        Ok(Begun::Done)
+    } else {
+        Err(trouble.join("; "))
+    }
+}
+
+fn has_entropy() -> bool {
+    rustix::rand::getrandom(&mut [0; 1], GetRandomFlags::NONBLOCK).is_ok()
+}
+
+fn write_resolv_conf(status: &net::NetStatus) {
+    let text: String = status
+        .dns
+        .iter()
+        .map(|ip| format!("nameserver {ip}\n"))
+        .collect();
+    let _ = fs::write("/run/resolv.conf", text);
+}
+
+/// Kernel settings of a box (kernel doc `admin-guide/sysctl`), each with its reason.
+const SETTINGS: &[(&str, &str)] = &[
+    // A kernel that is beyond help starts again instead of waiting for somebody to press a button.
+    ("/proc/sys/kernel/panic", "10"),
+    // From here on the console is the recovery console's; the kernel speaks only of grave things.
+    ("/proc/sys/kernel/printk", "4"),
+    // Neither addresses nor messages of the kernel are services' business.
+    ("/proc/sys/kernel/kptr_restrict", "2"),
+    ("/proc/sys/kernel/dmesg_restrict", "1"),
+    ("/proc/sys/kernel/unprivileged_bpf_disabled", "1"),
+    ("/proc/sys/fs/protected_hardlinks", "1"),
+    ("/proc/sys/fs/protected_symlinks", "1"),
+    ("/proc/sys/fs/protected_fifos", "2"),
+    ("/proc/sys/fs/protected_regular", "2"),
+    // A container's process needs pids; so do the box's own, whatever the container does.
+    ("/proc/sys/kernel/pid_max", "131072"),
+];
+
+/// The name of a box that nobody has named.
+const DEFAULT_NAME: &str = "pilotlight";
+
+/// Between two looks for a partition that is not there yet.
+const HUNT_EVERY: Duration = Duration::from_millis(100);
+/// After all drivers are loaded; a USB disk takes up to ten seconds to show up.
+const HUNT_PATIENCE: Duration = Duration::from_secs(12);
+const KEEP_PATIENCE: Duration = Duration::from_secs(10);
+/// Making a file system on a large slow disk takes its time.
+const DATA_PATIENCE: Duration = Duration::from_secs(170);
+/// Long enough for a box that is only busy, short enough that nobody has driven there yet.
+const WATCHDOG_TIMEOUT: Duration = Duration::from_secs(30);

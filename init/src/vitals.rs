@@ -1,0 +1,88 @@
+//! What `main` and `guard` tell each other: a few numbers, without a lock.
+
+use std::{
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use crate::pid1::roles::Role;
+
+/// The numbers. Times are milliseconds since the kernel started.
+#[derive(Debug, Default)]
+pub struct Vitals {
+    guard_ticked: AtomicU64,
+    main_turned: AtomicU64,
+    runs: [Run; Role::ALL.len()],
+}
+
+#[derive(Debug, Default)]
+struct Run {
+    pid: AtomicU32,
+    generation: AtomicU64,
+    started: AtomicU64,
+}
+
+/// One run of a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoleRun {
+    /// Its process.
+    pub pid: u32,
+    /// Counts the role's starts.
+    pub generation: u64,
+    /// When it was started.
+    pub started: Duration,
+}
+
+impl Vitals {
+    /// `main` has started a role.
+    pub fn role_started(&self, role: Role, pid: u32, generation: u64, now: Duration) {
+        let run = &self.runs[role.index()];
+        run.started.store(millis(now), Ordering::Relaxed);
+        run.generation.store(generation, Ordering::Relaxed);
+        run.pid.store(pid, Ordering::Release);
+    }
+
+    /// A role's process has ended.
+    pub fn role_ended(&self, role: Role) {
+        self.runs[role.index()].pid.store(0, Ordering::Release);
+    }
+
+    /// The role's run under way.
+    pub fn run(&self, role: Role) -> Option<RoleRun> {
+        let run = &self.runs[role.index()];
+        let pid = run.pid.load(Ordering::Acquire);
+        (pid != 0).then(|| RoleRun {
+            pid,
+            generation: run.generation.load(Ordering::Relaxed),
+            started: Duration::from_millis(run.started.load(Ordering::Relaxed)),
+        })
+    }
+
+    /// `guard` is alive.
+    pub fn guard_tick(&self, now: Duration) {
+        self.guard_ticked.store(millis(now), Ordering::Relaxed);
+    }
+
+    /// How long ago `guard` was alive.
+    pub fn guard_age(&self, now: Duration) -> Duration {
+        now.saturating_sub(Duration::from_millis(
+            self.guard_ticked.load(Ordering::Relaxed),
+        ))
+    }
+
+    /// `main` has turned its loop.
+    pub fn main_turn(&self, now: Duration) {
+        self.main_turned.store(millis(now), Ordering::Relaxed);
+    }
+
+    /// How long ago `main` turned its loop.
+    pub fn main_age(&self, now: Duration) -> Duration {
+        now.saturating_sub(Duration::from_millis(
+            self.main_turned.load(Ordering::Relaxed),
+        ))
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
