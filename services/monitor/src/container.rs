@@ -21,9 +21,10 @@ pub(crate) fn run(plan: &Plan, root: &Root) -> Result<Outcome, Error> {
     }
     // A liblxc without AppArmor refuses the key, and then needs it not.
     let _ = container.set("lxc.apparmor.profile", "unconfined");
-    let outcome = container.run();
-    tell_log(&log);
-    outcome.ok_or_else(|| Error::NotStarted("liblxc's own messages are above".to_owned()))
+    container.run().ok_or_else(|| {
+        tell_log(&log);
+        Error::NotStarted
+    })
 }
 
 fn settings(plan: &Plan, root: &Root, log: &Path, seccomp: &Path) -> Vec<(&'static str, String)> {
@@ -82,7 +83,7 @@ fn cgroups(plan: &Plan) -> [(&'static str, String); 3] {
 }
 
 /// liblxc writes its messages in several pieces, so they go to a file first and then, whole lines,
-/// to the log.
+/// to the log; those of a start that worked are of no use to anybody.
 fn tell_log(log: &Path) {
     let Ok(file) = fs::File::open(log) else {
         return;

@@ -41,8 +41,8 @@ pub(crate) enum Error {
     NoContainer(String),
     #[error("liblxc refuses the setting {key} = {value:?}")]
     Setting { key: String, value: String },
-    #[error("the container did not start: {0}")]
-    NotStarted(String),
+    #[error("the container did not start; liblxc's own messages are above")]
+    NotStarted,
 }
 
 impl Error {

@@ -112,14 +112,75 @@ struct RawContainer {
     config_path: Unused,
     /// `is_defined`, `state`, `is_running`, `freeze`, `unfreeze`, `init_pid`, `load_config`.
     before_start: [Unused; 7],
-    start: unsafe extern "C" fn(*mut RawContainer, c_int, *const *const c_char) -> bool,
+    start: unsafe extern "C" fn(*mut Self, c_int, *const *const c_char) -> bool,
     /// `startl`, `stop`.
     after_start: [Unused; 2],
     want_daemonize: ByValue,
     want_close_all_fds: ByValue,
     /// `config_file_name`, `wait`.
     before_set: [Unused; 2],
-    set_config_item: unsafe extern "C" fn(*mut RawContainer, *const c_char, *const c_char) -> bool,
+    set_config_item: unsafe extern "C" fn(*mut Self, *const c_char, *const c_char) -> bool,
 }
 
 const LIBRARY: &str = "liblxc.so.1";
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, mem::offset_of, process::Command};
+
+    use super::*;
+
+    /// The members used, and where they are on every 64-bit machine.
+    const OFFSETS: [(&str, usize, usize); 5] = [
+        ("error_num", offset_of!(RawContainer, error_num), 64),
+        ("start", offset_of!(RawContainer, start), 136),
+        (
+            "want_daemonize",
+            offset_of!(RawContainer, want_daemonize),
+            160,
+        ),
+        (
+            "want_close_all_fds",
+            offset_of!(RawContainer, want_close_all_fds),
+            168,
+        ),
+        (
+            "set_config_item",
+            offset_of!(RawContainer, set_config_item),
+            192,
+        ),
+    ];
+
+    #[test]
+    fn the_table_is_laid_out_as_in_the_abi() {
+        for (member, here, there) in OFFSETS {
+            assert_eq!(here, there, "{member}");
+        }
+    }
+
+    /// With `liblxc`'s development files at hand (`lxc-dev`), the header itself is asked.
+    #[test]
+    fn the_table_is_laid_out_as_in_the_header() {
+        let include = std::env::var("PILOT_LXC_INCLUDE").unwrap_or_else(|_| "/usr/include".into());
+        if !Path::new(&include).join("lxc/lxccontainer.h").exists() {
+            eprintln!("SKIPPED: no lxc/lxccontainer.h (lxc-dev, or set PILOT_LXC_INCLUDE)");
+            return;
+        }
+        let mut program = "#include <stddef.h>\n#include <lxc/lxccontainer.h>\n".to_owned();
+        for (member, here, _) in OFFSETS {
+            program.push_str(&format!(
+                "_Static_assert(offsetof(struct lxc_container, {member}) == {here}, \"{member}\");\n"
+            ));
+        }
+        let source = std::env::temp_dir().join(format!("lxc-layout-{}.c", std::process::id()));
+        fs::write(&source, program).unwrap();
+        let checked = Command::new("cc")
+            .args(["-fsyntax-only", "-I", &include])
+            .arg(&source)
+            .output()
+            .unwrap();
+        fs::remove_file(&source).unwrap();
+        let told = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{told}");
+    }
+}

@@ -9,9 +9,12 @@
 //! All it mounts is in a mount namespace of its own, so that its death cleans up. While it runs,
 //! liblxc hands SIGTERM on to the container's first process; it exits as the container did.
 
+mod agent_folder;
 mod container;
 mod error;
 mod exit;
+mod image;
+mod inside;
 mod leftovers;
 mod lxc;
 mod mounts;
