@@ -52,18 +52,12 @@ pub struct PackageImage {
 pub struct Place {
     /// Below it, each service has its own folder with scratch and volumes.
     pub data: PathBuf,
-    /// Below it, each service has its own folder with its agent's socket.
-    pub agent_sockets: PathBuf,
-    /// The agent's program.
-    pub agent_program: PathBuf,
 }
 
 impl Default for Place {
     fn default() -> Self {
         Self {
             data: PathBuf::from("/data/services"),
-            agent_sockets: PathBuf::from("/run/pilot/agents"),
-            agent_program: PathBuf::from("/usr/lib/pilotlight/agent"),
         }
     }
 }
@@ -117,8 +111,6 @@ impl Package {
             scratch: own.join("scratch"),
             volumes: self.spec.volumes.iter().map(volume).collect(),
             cgroup: format!("services/{}", self.id),
-            agent_program: place.agent_program.clone(),
-            agent_sockets: place.agent_sockets.join(&self.id),
             agent: AgentSpec {
                 daemons: daemons.collect::<Result<_, _>>()?,
                 health: self.spec.health.clone(),

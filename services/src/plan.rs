@@ -36,10 +36,6 @@ pub struct Plan {
     /// The cgroup below the root of the hierarchy, with PID 1's limits on it; the monitor itself
     /// was started in `monitor` below it, the container goes to `payload`.
     pub cgroup: String,
-    /// The agent's program on the host.
-    pub agent_program: PathBuf,
-    /// The folder with the agent's socket on the host, visible inside as [`AGENT_SOCKET`]'s folder.
-    pub agent_sockets: PathBuf,
     /// What the agent is to run.
     pub agent: AgentSpec,
 }

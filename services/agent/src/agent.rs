@@ -14,10 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::Signal,
-};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use services::{
     plan::{AGENT_SOCKET, AgentSpec},
     report::AgentReport,
@@ -121,14 +118,17 @@ impl Agent {
             }
         };
         if now >= deadline {
-            for daemon in self.daemons.iter_mut().filter(|daemon| daemon.is_running()) {
-                daemon.end(Signal::KILL);
-            }
-            // The kernel kills what is left in the container when its first process ends.
+            let stubborn = self
+                .daemons
+                .iter()
+                .filter(|daemon| daemon.is_running())
+                .count();
+            supervise::warning!("{stubborn} daemons have not ended in time and are killed");
+            // By the kernel, with all else in the container, when its first process ends.
             return true;
         }
         for daemon in self.daemons.iter_mut().rev() {
-            daemon.end(Signal::TERM);
+            daemon.ask_to_end();
             if daemon.is_running() {
                 return false;
             }
@@ -201,7 +201,10 @@ impl Agent {
         if let Some(probe) = &self.probe
             && ready[index + 1]
         {
-            let _ = rustix::io::read(probe.wake(), &mut [0_u8; 64]);
+            if rustix::io::read(probe.wake(), &mut [0_u8; 64]) == Ok(0) {
+                // Its thread is gone: no answer rather than an old one.
+                self.probe = None;
+            }
             self.report_at = now;
         }
         if link_at.is_some_and(|at| ready[at]) {

@@ -33,6 +33,7 @@ enum State {
     Running {
         child: Child,
         since: Instant,
+        told_to_end: bool,
     },
     Ended,
 }
@@ -57,7 +58,11 @@ impl Daemon {
         match self.spawn(null) {
             Ok((child, output)) => {
                 supervise::info!("{} started as process {}", self.spec.name, child.pid);
-                self.state = State::Running { child, since: now };
+                self.state = State::Running {
+                    child,
+                    since: now,
+                    told_to_end: false,
+                };
                 Some(output)
             }
             Err(why) => {
@@ -69,7 +74,7 @@ impl Daemon {
 
     /// Its process ended, if `pid` was its process; returns whether it was.
     pub(crate) fn ended(&mut self, pid: u32, exit: Exit, now: Instant, stopping: bool) -> bool {
-        let State::Running { child, since } = &self.state else {
+        let State::Running { child, since, .. } = &self.state else {
             return false;
         };
         if child.pid != pid {
@@ -95,14 +100,21 @@ impl Daemon {
         true
     }
 
-    /// Sends it a signal, if it runs; a start that was due is called off.
-    pub(crate) fn end(&mut self, signal: Signal) {
-        match &self.state {
-            State::Running { child, .. } => {
-                let _ = child.signal(signal);
+    /// Asks it, once, to end; a start that was due is called off.
+    pub(crate) fn ask_to_end(&mut self) {
+        match &mut self.state {
+            State::Running {
+                told_to_end: true, ..
+            }
+            | State::Ended => {}
+            State::Running {
+                child, told_to_end, ..
+            } => {
+                // Some take a second SIGTERM for impatience and skip their clean-up.
+                *told_to_end = true;
+                let _ = child.signal(Signal::TERM);
             }
             State::Due(_) => self.state = State::Ended,
-            State::Ended => {}
         }
     }
 

@@ -37,9 +37,13 @@ impl Probe {
         let answer = Arc::new(Mutex::new(None));
         let shared = Arc::clone(&answer);
         let ask = move || {
-            let pause = Duration::from_millis(spec.interval_ms.into()).max(SHORTEST_PAUSE);
+            let interval = Duration::from_millis(spec.interval_ms.into()).max(SHORTEST_PAUSE);
+            let mut pause = SHORTEST_PAUSE;
             loop {
-                let result = ask(&spec.kind, spec.port, pause);
+                let result = ask(&spec.kind, spec.port, interval);
+                if result.is_ok() {
+                    pause = interval;
+                }
                 let new = Answer {
                     result,
                     at: Instant::now(),
@@ -48,6 +52,7 @@ impl Probe {
                 // Full means that the agent has not looked yet: it will.
                 let _ = waker.write(&[0]);
                 thread::sleep(pause);
+                pause = (pause * 2).min(interval);
             }
         };
         thread::Builder::new().name("probe".to_owned()).spawn(ask)?;
@@ -126,7 +131,8 @@ fn judge(head: &[u8]) -> Result<String, String> {
     }
 }
 
-/// A spec that asks without pause would be an attack on its own service.
+/// Between the first questions, so that a service that just came up is soon known to be. A spec
+/// that asked without pause for ever would be an attack on its own service.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_STATUS_LINE: usize = 1024;
 

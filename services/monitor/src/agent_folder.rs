@@ -17,6 +17,7 @@ use rustix::mount::MountAttrFlags;
 use services::plan::{AGENT_FOLDER, Plan};
 
 use crate::{
+    Places,
     error::Error,
     inside::Inside,
     mounts,
@@ -24,7 +25,12 @@ use crate::{
 };
 
 /// Builds the folder at `place`, where nobody can bend a path, and attaches it in the container.
-pub(crate) fn mount(plan: &Plan, place: &Path, inside: &Inside) -> Result<(), Error> {
+pub(crate) fn mount(
+    plan: &Plan,
+    places: &Places,
+    place: &Path,
+    inside: &Inside,
+) -> Result<(), Error> {
     let failed = || Error::call("mount the agent for", plan.id.clone());
     let tmpfs = mounts::new(
         "tmpfs",
@@ -37,10 +43,8 @@ pub(crate) fn mount(plan: &Plan, place: &Path, inside: &Inside) -> Result<(), Er
     write_new(&program, b"", 0o755)?;
     write_new(&place.join("spec.json"), &plan.agent.to_bytes()?, 0o644)?;
     make_folder(&sockets, 0o755)?;
-    for (from, to) in [
-        (&plan.agent_program, &program),
-        (&plan.agent_sockets, &sockets),
-    ] {
+    let own_sockets = places.agent_sockets.join(&plan.id);
+    for (from, to) in [(&places.agent_program, &program), (&own_sockets, &sockets)] {
         let failed = || Error::call("bind", from.display());
         let copy = mounts::copy(mounts::find(from).map_err(failed())?.as_fd()).map_err(failed())?;
         mounts::attach(&copy, mounts::find(to).map_err(failed())?).map_err(failed())?;

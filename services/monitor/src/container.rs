@@ -40,6 +40,8 @@ fn settings(plan: &Plan, root: &Root, log: &Path, seccomp: &Path) -> Vec<(&'stat
         ("lxc.autodev", "1".to_owned()),
         ("lxc.console.path", "none".to_owned()),
         ("lxc.tty.max", "0".to_owned()),
+        ("lxc.pty.max", "64".to_owned()),
+        ("lxc.mount.entry", SHARED_MEMORY.to_owned()),
         ("lxc.mount.auto", "proc:mixed sys:ro".to_owned()),
         ("lxc.no_new_privs", "1".to_owned()),
         ("lxc.cap.keep", CAPABILITIES.to_owned()),
@@ -99,6 +101,9 @@ fn tell_log(log: &Path) {
 
 /// A failed start is a dozen lines.
 const MAX_LOG_LINES: usize = 100;
+
+/// POSIX shared memory, which databases need; the service's memory limit counts it.
+const SHARED_MEMORY: &str = "tmpfs dev/shm tmpfs rw,nosuid,nodev,mode=1777,create=dir 0 0";
 
 /// What daemons made for containers expect: own their files, change user, bind low ports. All of
 /// them hold in the container's own user namespace only.

@@ -7,8 +7,10 @@ use rustix::io::Errno;
 /// What went wrong, and with what.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("monitor: the first argument must be the folder of the services' data")]
-    NoDataFolder,
+    #[error(
+        "usage: monitor DATA_FOLDER AGENT_SOCKETS_FOLDER AGENT_PROGRAM, with the plan as descriptor 4"
+    )]
+    Usage,
     #[error("{0}")]
     Plan(#[from] services::plan::PlanError),
     #[error("the plan names {0}, which is not in the service's own folder {1}")]

@@ -3,8 +3,9 @@
 //!
 //! It exists because liblxc is C, forks, and changes signal masks and namespaces of its caller: a
 //! crash there must cost one service. It is a direct child of PID 1, which gives it the plan as
-//! descriptor 4, the log as standard output and error, a control group, and as its one argument
-//! the folder that the plan's folders must be in. It knows nothing else about the box.
+//! descriptor 4, the log as standard output and error, and a control group. The plan is the
+//! manager's, who is not root; what it must not choose are the arguments, and PID 1's: the folder
+//! that the plan's folders must be in, the folder of the agents' sockets, and the agent.
 //!
 //! All it mounts is in a mount namespace of its own, so that its death cleans up. While it runs,
 //! liblxc hands SIGTERM on to the container's first process; it exits as the container did.
@@ -21,7 +22,12 @@ mod mounts;
 mod namespace;
 mod rootfs;
 
-use std::{fs::File, io::Read as _, path::Path, process::ExitCode};
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use rustix::fs::{Mode, OFlags};
 use services::plan::{PLAN_FD, Plan};
@@ -39,17 +45,36 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, Error> {
-    let data = std::env::args_os().nth(1).ok_or(Error::NoDataFolder)?;
+    let places = Places::from_args().ok_or(Error::Usage)?;
     let plan = read_plan()?;
-    check_folders(&plan, Path::new(&data))?;
+    check_folders(&plan, &places.data)?;
     namespace::own_mounts()
         .map_err(Error::call("unshare the mount namespace of", "the monitor"))?;
     rootfs::stage()?;
-    let root = rootfs::build(&plan)?;
+    let root = rootfs::build(&plan, &places)?;
     leftovers::clear(&plan)?;
     let outcome = container::run(&plan, &root)?;
     supervise::info!("the container ended: {outcome}");
     Ok(outcome.exit_code())
+}
+
+/// What is where on this box.
+struct Places {
+    data: PathBuf,
+    agent_sockets: PathBuf,
+    agent_program: PathBuf,
+}
+
+impl Places {
+    fn from_args() -> Option<Self> {
+        let mut args = std::env::args_os().skip(1).map(PathBuf::from);
+        let paths = Self {
+            data: args.next()?,
+            agent_sockets: args.next()?,
+            agent_program: args.next()?,
+        };
+        args.next().is_none().then_some(paths)
+    }
 }
 
 fn read_plan() -> Result<Plan, Error> {

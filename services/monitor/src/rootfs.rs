@@ -19,7 +19,7 @@ use std::{
 use rustix::{fs::StatVfsMountFlags, mount::MountAttrFlags};
 use services::plan::{IdRange, Plan, Volume};
 
-use crate::{agent_folder, error::Error, image, inside::Inside, mounts};
+use crate::{Places, agent_folder, error::Error, image, inside::Inside, mounts};
 
 /// Where everything is while the container runs.
 pub(crate) struct Root {
@@ -47,7 +47,7 @@ pub(crate) fn stage() -> Result<(), Error> {
 }
 
 /// Builds the root file system on the stage.
-pub(crate) fn build(plan: &Plan) -> Result<Root, Error> {
+pub(crate) fn build(plan: &Plan, places: &Places) -> Result<Root, Error> {
     let stage = Path::new(STAGE);
     let ids = user_namespace(plan.ids)?;
     image::mount(&plan.image, &ids, &stage.join("image"))?;
@@ -59,7 +59,7 @@ pub(crate) fn build(plan: &Plan) -> Result<Root, Error> {
     for volume in &plan.volumes {
         mount_volume(volume, &ids, &inside)?;
     }
-    agent_folder::mount(plan, &stage.join("pilot"), &inside)?;
+    agent_folder::mount(plan, places, &stage.join("pilot"), &inside)?;
     Ok(Root {
         root,
         pivot: stage.join("pivot"),

@@ -168,7 +168,7 @@ fn volumes_stay_with_unshifted_owners_and_the_rest_is_thrown_away() {
     let Some(host) = Host::prepare("storage") else {
         return;
     };
-    let script = "ls /was-here; touch /was-here && echo x >> /data/file && chown 33:33 /data/file; \
+    let script = "echo shared > /dev/shm/x || exit; ls /was-here; touch /was-here && echo x >> /data/file && chown 33:33 /data/file; \
                   wc -l < /data/file; id -u; hostname; exec sleep 1000";
     let mut plan = host.plan(&["sh", "-c", script]);
     plan.agent.health = None;

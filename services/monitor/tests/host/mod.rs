@@ -65,7 +65,7 @@ impl Host {
         }
         let folder = std::env::temp_dir().join(format!("monitor-{id}-{}", std::process::id()));
         fs::create_dir_all(folder.join("data").join(id)).unwrap();
-        fs::create_dir_all(folder.join("agents")).unwrap();
+        fs::create_dir_all(folder.join("agents").join(id)).unwrap();
         own_namespaces();
         make_package(&folder);
         let (reader, log_end) = socketpair(
@@ -79,7 +79,7 @@ impl Host {
         let host = Self {
             id,
             log: collect_log(reader),
-            reports: listen(&folder.join("agents/agent.sock")),
+            reports: listen(&folder.join("agents").join(id).join("agent.sock")),
             folder,
             log_end,
         };
@@ -116,8 +116,6 @@ impl Host {
                 path: "/data".into(),
             }],
             cgroup: format!("services/{}", self.cgroup_name()),
-            agent_program: agent(),
-            agent_sockets: self.folder.join("agents"),
             agent: AgentSpec {
                 daemons: vec![Daemon {
                     name: "main".to_owned(),
@@ -148,7 +146,12 @@ impl Host {
             .unwrap();
         let null = fs::File::open("/dev/null").unwrap();
         let mut args = vec![env!("CARGO_BIN_EXE_monitor").to_owned()];
-        args.push(self.folder.join("data").display().to_string());
+        let places = [
+            self.folder.join("data"),
+            self.folder.join("agents"),
+            agent(),
+        ];
+        args.extend(places.iter().map(|path| path.display().to_string()));
         let (program, args) = with_libraries(args);
         let log = self.log_end.as_fd();
         let command = Command {
