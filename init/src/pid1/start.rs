@@ -112,7 +112,7 @@ impl Pid1 {
             .map_err(|e| e.to_string())?;
         let child = self.spawn(&Program {
             path: MONITOR,
-            args: &["pilot-monitor", id],
+            args: &["pilot-monitor", SERVICE_DATA, AGENT_SOCKETS, AGENT],
             user: None,
             oom_score_adj: 0,
             log: unit.log.write.as_fd(),
@@ -296,5 +296,9 @@ pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
 pub const HEARTBEAT_FD: i32 = 6;
 
 const MONITOR: &str = "/usr/lib/pilotlight/monitor";
+/// What a monitor is told by us, as the manager, who writes its plan, must not choose it.
+const SERVICE_DATA: &str = "/data/services";
+const AGENT_SOCKETS: &str = "/run/pilot/agents";
+const AGENT: &str = "/usr/lib/pilotlight/agent";
 
 const ENVIRONMENT: [&str; 2] = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "RUST_BACKTRACE=1"];
