@@ -127,7 +127,13 @@ impl Reconciler {
             actions.extend(self.act(service, unit, inputs.now));
             view.push(self.describe(service, unit, inputs));
         }
-        actions.extend(self.stop_vanished(&listed, inputs));
+        // A package that does not even tell its id may be any service's.
+        let nameless = found
+            .iter()
+            .any(|found| matches!(found, Found::Refused { id, .. } if registry.get(id).is_none()));
+        if !nameless {
+            actions.extend(self.stop_vanished(&listed, inputs));
+        }
         actions.extend(self.route(&planned, inputs.now));
         view.sort_by(|a, b| a.id.cmp(&b.id));
         self.view = view;

@@ -114,3 +114,65 @@ fn connect(path: &str) -> Result<OwnedFd, Errno> {
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// A new manager is to know all services again within a few seconds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader},
+        os::unix::net::UnixListener,
+    };
+
+    use super::*;
+
+    fn report(sequence: u64) -> AgentReport {
+        AgentReport {
+            sequence,
+            daemons: Vec::new(),
+            health: None,
+            dropped_lines: 0,
+            stopping: false,
+        }
+    }
+
+    #[test]
+    fn a_manager_that_comes_late_or_again_is_told() {
+        let path = std::env::temp_dir().join(format!("link-{}.sock", std::process::id()));
+        let text: &'static str = path.to_str().unwrap().to_owned().leak();
+        let mut now = Instant::now();
+        let mut link = Link::new(text, now);
+        assert!(!link.connect(now), "there is no manager yet");
+        link.send(&report(1), now);
+        for sequence in 2..5 {
+            let listener = UnixListener::bind(&path).unwrap();
+            now = link.retry_at().unwrap();
+            assert!(link.connect(now));
+            link.send(&report(sequence), now);
+            let mut line = String::new();
+            let (stream, _) = listener.accept().unwrap();
+            BufReader::new(stream).read_line(&mut line).unwrap();
+            let heard: AgentReport = serde_json::from_str(&line).unwrap();
+            assert_eq!(heard.sequence, sequence);
+            drop(listener);
+            std::fs::remove_file(&path).unwrap();
+            link.readable(now);
+            assert!(link.socket().is_none(), "the manager is gone");
+        }
+    }
+
+    #[test]
+    fn a_manager_that_does_not_read_is_left() {
+        let path = std::env::temp_dir().join(format!("link-full-{}.sock", std::process::id()));
+        let text: &'static str = path.to_str().unwrap().to_owned().leak();
+        let listener = UnixListener::bind(&path).unwrap();
+        let now = Instant::now();
+        let mut link = Link::new(text, now);
+        assert!(link.connect(now));
+        let sent = (0..100_000).take_while(|n| {
+            link.send(&report(*n), now);
+            link.socket().is_some()
+        });
+        assert!(sent.count() < 100_000, "no report waits for ever");
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
