@@ -1,1 +1,9 @@
-//! (in the making)
+//! What the tests of the whole box stand on.
+//!
+//! | module | concept |
+//! |---|---|
+//! | [`netns`] | machines, cables and real peers in network name spaces |
+
+#![forbid(unsafe_code)]
+
+pub mod netns;

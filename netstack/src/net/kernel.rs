@@ -107,6 +107,19 @@ impl Kernel {
         }
     }
 
+    /// Whether the kernel may have dropped routes that are known here, without a word, when it said
+    /// this.
+    pub(crate) fn may_have_lost_routes(&self, frame: &Frame<'_>) -> bool {
+        match frame.kind {
+            DEL_ADDRESS => !self.routes.is_empty(),
+            NEW_LINK => self
+                .routes
+                .iter()
+                .any(|route| self.links.get(&route.link).is_some_and(|link| !link.up)),
+            _ => false,
+        }
+    }
+
     /// Takes in a change that the kernel acknowledged but need not announce.
     pub(crate) fn made(&mut self, change: &Change) {
         if let Change::Isolate { link } = change

@@ -24,6 +24,9 @@ pub(crate) struct Rtnl {
     kernel: Kernel,
     sequence: u32,
     reading: Reading,
+    /// From which part to read again when the present part is done: the kernel gives a socket one
+    /// part at a time.
+    stale: Option<usize>,
     /// Changes asked for and not yet answered, by their number.
     pending: BTreeMap<u32, Change>,
     refused: Vec<(Change, Refusal)>,
@@ -55,11 +58,12 @@ impl Rtnl {
             kernel: Kernel::default(),
             sequence: 0,
             reading: Reading::Done,
+            stale: None,
             pending: BTreeMap::new(),
             refused: Vec::new(),
             asked_at: None,
         };
-        rtnl.read_again(now)?;
+        rtnl.read_from(now, LINKS)?;
         Ok(rtnl)
     }
 
@@ -71,7 +75,8 @@ impl Rtnl {
                 Received::Stranger => continue,
                 Received::Frames(bytes) => bytes.to_vec(),
                 Received::Lost => {
-                    self.read_again(now)?;
+                    self.pending.clear();
+                    self.read_from(now, LINKS)?;
                     continue;
                 }
             };
@@ -101,10 +106,10 @@ impl Rtnl {
         Ok(())
     }
 
-    /// The deadline has come: an answer that did not is taken for lost.
-    pub(crate) fn tick(&mut self, now: Now) -> Result<(), Errno> {
+    /// The deadline has come: without the answer, this conversation is over.
+    pub(crate) fn tick(&self, now: Now) -> Result<(), Errno> {
         match self.asked_at {
-            Some(at) if now.saturating_sub(at) >= ANSWER_WITHIN => self.read_again(now),
+            Some(at) if now.saturating_sub(at) >= ANSWER_WITHIN => Err(Errno::TIMEDOUT),
             _ => Ok(()),
         }
     }
@@ -127,18 +132,29 @@ impl Rtnl {
         self.refused.iter()
     }
 
-    fn read_again(&mut self, now: Now) -> Result<(), Errno> {
-        self.kernel = Kernel::default();
-        self.pending.clear();
-        self.read_part(now, 0)
+    /// Reads from this part on, now or when the present part is done.
+    fn read_from(&mut self, now: Now, part: usize) -> Result<(), Errno> {
+        match self.reading {
+            Reading::Part(..) => {
+                self.stale = Some(self.stale.map_or(part, |stale| stale.min(part)));
+                Ok(())
+            }
+            Reading::Done => self.read_part(now, part),
+        }
     }
 
     fn read_part(&mut self, now: Now, part: usize) -> Result<(), Errno> {
+        let part = self.stale.take().map_or(part, |stale| stale.min(part));
         let Some((kind, header_len)) = PARTS.get(part) else {
             self.reading = Reading::Done;
-            self.asked_at = None;
+            self.asked_at = self.asked_at.filter(|_| !self.pending.is_empty());
             return Ok(());
         };
+        match part {
+            LINKS => self.kernel = Kernel::default(),
+            ROUTES => self.kernel.routes.clear(),
+            _ => self.kernel.addresses.clear(),
+        }
         let sequence = self.next();
         self.reading = Reading::Part(part, sequence);
         self.asked_at = Some(now);
@@ -152,16 +168,21 @@ impl Rtnl {
             && frame.sequence == sequence
         {
             if frame.flags & DUMP_INTERRUPTED != 0 {
-                return self.read_again(now);
+                self.stale = Some(LINKS);
             }
             // A kernel without IPv6, say, refuses a part: what there is, is known then.
             if frame.kind == DONE || frame.verdict().is_some() {
                 return self.read_part(now, part + 1);
             }
         }
-        match frame.verdict() {
-            Some(verdict) => self.answered(now, frame.sequence, verdict),
-            None => self.kernel.learn(now, frame),
+        if let Some(verdict) = frame.verdict() {
+            self.answered(now, frame.sequence, verdict);
+            return Ok(());
+        }
+        self.kernel.learn(now, frame);
+        // With its last address, or set down, a link loses its routes, of which nothing is said.
+        if self.kernel.may_have_lost_routes(frame) {
+            self.read_from(now, ROUTES)?;
         }
         Ok(())
     }
@@ -212,6 +233,10 @@ const PARTS: [(u16, usize); 3] = [
     (kernel::GET_ADDRESS, kernel::ADDRESS_HEADER_LEN),
     (kernel::GET_ROUTE, kernel::ROUTE_HEADER_LEN),
 ];
+
+/// The parts by their place above.
+const LINKS: usize = 0;
+const ROUTES: usize = 2;
 
 /// Datagrams taken before others have their turn.
 const BURST: usize = 64;
