@@ -54,6 +54,10 @@ fn become_user(user: &str) -> Result<(), String> {
         .map(|gid| Gid::from_raw(*gid))
         .collect();
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+    // So that it may open /dev/stdout and /dev/stderr, as many do for their logs.
+    for output in [1, 2].map(|fd| format!("/proc/self/fd/{fd}")) {
+        let _ = std::os::unix::fs::chown(output, Some(identity.uid), Some(identity.gid));
+    }
     // This process has one thread, so what is set for the thread is set for all of it.
     rustix::thread::set_thread_groups(&groups)
         .and_then(|()| rustix::thread::set_thread_res_gid(gid, gid, gid))

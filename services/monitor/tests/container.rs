@@ -204,6 +204,68 @@ fn volumes_stay_with_unshifted_owners_and_the_rest_is_thrown_away() {
 }
 
 #[test]
+fn a_daemon_runs_as_its_user_in_its_folder_with_its_environment() {
+    let Some(host) = Host::prepare("user") else {
+        return;
+    };
+    let script = "echo $(id -u):$(id -g) in $PWD says $GREETING > /dev/stderr; exec sleep 1000";
+    let mut plan = host.plan(&["sh", "-c", script]);
+    plan.agent.health = None;
+    let daemon = &mut plan.agent.daemons[0];
+    daemon.user = Some("33:34".to_owned());
+    daemon.workdir = "/www".into();
+    daemon
+        .env
+        .insert("GREETING".to_owned(), "hello world".to_owned());
+    let monitor = host.start(&plan);
+    until("the script's line", || {
+        host.log().contains("main: 33:34 in /www says hello world")
+    });
+    let sleeper = host.daemon("sleep");
+    let status = fs::read_to_string(format!("/proc/{sleeper}/status")).unwrap();
+    assert!(
+        status.contains(&format!("Uid:\t{0}\t{0}", host::FIRST_ID + 33)),
+        "{status}"
+    );
+    assert!(status.contains("CapEff:\t0000000000000000"), "{status}");
+    let environment = fs::read_to_string(format!("/proc/{sleeper}/environ")).unwrap();
+    assert!(
+        !environment.contains("container="),
+        "only its own: {environment}"
+    );
+    monitor.signal(Signal::TERM);
+    assert_eq!(
+        monitor.ended(Duration::from_secs(10)),
+        "exit code 0",
+        "{}",
+        host.log()
+    );
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named_in_the_log_and_tried_again() {
+    let Some(host) = Host::prepare("missing") else {
+        return;
+    };
+    let mut plan = host.plan(&["no-such-program"]);
+    plan.agent.health = None;
+    let monitor = host.start(&plan);
+    until("a second try", || {
+        host.log()
+            .matches("no-such-program can't be started: No such file")
+            .count()
+            >= 2
+    });
+    monitor.signal(Signal::TERM);
+    assert_eq!(
+        monitor.ended(Duration::from_secs(10)),
+        "exit code 0",
+        "{}",
+        host.log()
+    );
+}
+
+#[test]
 fn a_package_that_was_changed_after_it_was_verified_is_not_mounted() {
     let Some(host) = Host::prepare("changed") else {
         return;
