@@ -40,7 +40,7 @@ fn main() -> io::Result<()> {
         .ok_or(io::ErrorKind::NotFound)?;
     let html = String::from_utf8_lossy(&page.bytes).replace("{assets}", &base);
     let page = entry(&out, "page", "/", PAGE, html.as_bytes())?;
-    let _ = write!(table, "pub(crate) const HOME: Asset = {page};\n");
+    let _ = writeln!(table, "pub(crate) const HOME: Asset = {page};");
     fs::write(out.join("assets.rs"), table)
 }
 

@@ -7,10 +7,10 @@ let asked = null;
 
 /**
  * Asks, then calls `method` with `params`. `title` names the thing, `text` the consequence, `verb`
- * is on the button.
+ * is on the button. `home` takes the focus back if what had it is gone.
  */
-export function ask({ title, text, verb, method, params }) {
-  asked = { method, params };
+export function ask({ title, text, verb, method, params, home }) {
+  asked = { method, params, home };
   setText(byId('ask-title'), title);
   setText(byId('ask-text'), text);
   setText(byId('ask-do'), verb);
@@ -23,6 +23,9 @@ export function ask({ title, text, verb, method, params }) {
 /** Makes the dialog work. */
 export function wireDialog() {
   byId('ask-not').onclick = () => byId('ask').close();
+  byId('ask').onclose = () => {
+    if (document.activeElement === document.body) asked.home?.();
+  };
   byId('ask-form').onsubmit = (event) => {
     event.preventDefault();
     doIt();

@@ -35,6 +35,7 @@ function plan() {
   planned = true;
   requestAnimationFrame(() => {
     planned = false;
+    if (store.doc === null) return;
     const now = uptime(store);
     renderStatus(store.doc, now);
     renderServices(store.doc, now);

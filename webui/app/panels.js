@@ -20,7 +20,7 @@ export function renderServer(doc, uptime) {
   definitions(byId('server'), [
     ['Name', box.name],
     ['Up for', duration(uptime)],
-    ['Load', metrics && `${metrics.load.map((n) => n.toFixed(2)).join('  ')} on ${count(metrics.processors, 'processor')}`],
+    ['Load', metrics && `${metrics.load.map((n) => n.toFixed(2)).join(' · ')} on ${count(metrics.processors, 'processor')}`],
     ['Memory', metrics && `${bytes(metrics.memoryTotal - metrics.memoryAvailable)} of ${bytes(metrics.memoryTotal)} used`],
     ['Data disk', box.data.total === null ? box.data.word : `${bytes(box.data.free)} of ${bytes(box.data.total)} free`],
     ['Version', `Pilotlight ${box.version}`],

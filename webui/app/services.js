@@ -43,7 +43,7 @@ function makeRow(id) {
   for (const [name, question] of Object.entries(QUESTIONS)) {
     parts[name].onclick = () => {
       const title = parts.title.textContent;
-      ask({ ...question(title), method: `service.${name}`, params: { id } });
+      ask({ ...question(title), method: `service.${name}`, params: { id }, home: () => focusAction(parts) });
     };
   }
   return row;
@@ -51,6 +51,7 @@ function makeRow(id) {
 
 function updateRow(row, service, uptime) {
   const { parts } = row;
+  const focused = row.contains(document.activeElement);
   setText(parts.letter, (service.title[0] ?? '?').toUpperCase());
   setText(parts.title, service.title);
   setMark(parts.mark, service.mark);
@@ -61,8 +62,14 @@ function updateRow(row, service, uptime) {
   show(parts.start, !service.wanted);
   show(parts.restart, service.wanted);
   show(parts.stop, service.wanted);
+  if (focused && document.activeElement.hidden) focusAction(parts);
   for (const name of Object.keys(QUESTIONS)) label(parts[name], service.title);
   renderLinks(parts.links, row.dataset.key, service);
+}
+
+// The button that had the focus may be gone; the keyboard's place in the list is not.
+function focusAction(parts) {
+  (parts.start.hidden ? parts.restart : parts.start).focus();
 }
 
 function renderLinks(parent, id, service) {
@@ -97,7 +104,7 @@ function label(node, title) {
 }
 
 function stateText(service, uptime) {
-  const since = `${service.word} for ${duration(uptime - service.since)}`;
+  const since = service.since === null ? service.word : `${service.word} for ${duration(uptime - service.since)}`;
   const again = service.restarts ? `, started again ${service.restarts === 1 ? 'once' : count(service.restarts, 'time')}` : '';
   return service.version ? `${since}${again} · version ${service.version}` : since + again;
 }

@@ -3,7 +3,7 @@
 
 /**
  * Connects and stays connected. Calls `onFrame(frame)` for each frame, `onOpen(isOpen)` for each
- * change. Returns `{ resync() }`, which asks for the whole document.
+ * change. Returns `{ resync(), restart() }`: asks for the whole document, or connects anew.
  */
 export function connect(url, { onFrame, onOpen }) {
   const link = { socket: null, tries: 0, timer: 0 };
@@ -11,24 +11,32 @@ export function connect(url, { onFrame, onOpen }) {
   const open = () => {
     clearTimeout(link.timer);
     const socket = (link.socket = new WebSocket(url));
-    socket.onopen = () => onOpen(true);
+    link.timer = setTimeout(() => drop(socket), PATIENCE_MS);
+    socket.onopen = () => {
+      clearTimeout(link.timer);
+      onOpen(true);
+    };
     socket.onmessage = ({ data }) => {
       link.tries = 0;
       onFrame(JSON.parse(data));
     };
-    socket.onclose = () => {
-      if (link.socket !== socket) return;
-      link.socket = null;
-      onOpen(false);
-      link.timer = setTimeout(open, backOff(link.tries++, Math.random()));
-    };
+    socket.onclose = () => drop(socket);
+  };
+
+  // Does not wait for the other side's goodbye: a stopped server never says it.
+  const drop = (socket) => {
+    if (link.socket !== socket) return;
+    link.socket = socket.onmessage = socket.onopen = null;
+    socket.close();
+    onOpen(false);
+    clearTimeout(link.timer);
+    link.timer = setTimeout(open, backOff(link.tries++, Math.random()));
   };
 
   const atOnce = () => {
-    if (!link.socket && document.visibilityState === 'visible') {
-      link.tries = 0;
-      open();
-    }
+    if (link.socket || document.visibilityState !== 'visible') return;
+    link.tries = 0;
+    open();
   };
   for (const event of ['online', 'pageshow']) addEventListener(event, atOnce);
   document.addEventListener('visibilitychange', atOnce);
@@ -40,7 +48,7 @@ export function connect(url, { onFrame, onOpen }) {
     },
     // For a socket that is open and silent: the network forgot it and told nobody.
     restart() {
-      link.socket?.close();
+      if (link.socket) drop(link.socket);
     },
   };
 }
@@ -49,3 +57,6 @@ export function connect(url, { onFrame, onOpen }) {
 export function backOff(tries, chance) {
   return Math.min(500 * 2 ** tries, 15000) * (0.75 + chance / 2);
 }
+
+// For a handshake; a network that drops packets says nothing.
+const PATIENCE_MS = 10000;

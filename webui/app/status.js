@@ -17,7 +17,7 @@ export function renderStatus(doc, uptime) {
 export function summary({ services, metrics }, uptime) {
   const all = Object.values(services);
   const running = all.filter((service) => service.mark === 'ok' || service.mark === 'care').length;
-  const load = metrics ? ` · load ${metrics.load[0].toFixed(2)}` : '';
+  const load = metrics ? ` · load\u00a0${metrics.load[0].toFixed(2)}` : '';
   return `${running} of ${count(all.length, 'service')} running · up for ${duration(uptime)}${load}`;
 }
 

@@ -87,7 +87,7 @@ impl Demo {
             snapshot
                 .services
                 .iter_mut()
-                .for_each(|service| service.since += more);
+                .for_each(|service| service.since = service.since.map(|since| since + more));
             snapshot
                 .status
                 .roles
@@ -116,10 +116,10 @@ impl Host for Demo {
         let line = |n: u64| LogLine {
             at: Some(n * 1000),
             unit: ["service-photos", "manager", "front"][(n / 3 % 3) as usize].to_owned(),
-            priority: if n % 33 == 0 { 4 } else { 6 },
+            priority: if n.is_multiple_of(33) { 4 } else { 6 },
             text: format!("GET /albums/{} 200, {} ms", n % 97, n % 13),
         };
-        let all = (first..=now).filter(|n| n % 3 == 0).map(line);
+        let all = (first..=now).filter(|n| n.is_multiple_of(3)).map(line);
         let lines = all
             .filter(|l| unit.as_ref().is_none_or(|u| u.as_str() == l.unit))
             .collect();
@@ -142,7 +142,7 @@ impl Host for Demo {
                 .iter_mut()
                 .filter(|service| service.id == id)
             {
-                service.since = Duration::ZERO;
+                service.since = Some(Duration::ZERO);
                 service.why = None;
                 service.state = match command {
                     ServiceCommand::Restart | ServiceCommand::Start => ServiceState::Running,
@@ -196,7 +196,6 @@ fn snapshot(well: bool) -> Snapshot {
         uptime,
         boot: boot(well),
         roles: ["front", "manager", "logd"].map(role).to_vec(),
-        services: Vec::new(),
         data: DataState::Mounted {
             total: 931 << 30,
             free: 402 << 30,
@@ -206,7 +205,7 @@ fn snapshot(well: bool) -> Snapshot {
             NoticeLevel::Info,
             "The clock was set from the network.",
         )],
-        going_down: None,
+        ..BoxStatus::default()
     };
     if !well {
         status.notices.push(notice(
@@ -300,7 +299,7 @@ fn services(well: bool) -> Vec<ServiceView> {
         version: "2.1.0".to_owned(),
         state,
         why: why.map(str::to_owned),
-        since: Duration::from_secs(hours * 3600 + 240),
+        since: Some(Duration::from_secs(hours * 3600 + 240)),
         restarts: 0,
         interfaces: vec![Interface {
             name: "Web".to_owned(),

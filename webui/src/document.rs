@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
+use serde_json::Value;
 use supervise::{
     status::{BoxStatus, DataState, LinkSummary, NoticeLevel, StepOutcome, StepReport},
     unit::{UnitInfo, UnitState},
@@ -107,8 +108,8 @@ pub struct ServiceRow {
     pub word: &'static str,
     /// Why it is so.
     pub why: Option<String>,
-    /// Since when, in seconds of the box's uptime.
-    pub since: u64,
+    /// Since when, in seconds of the box's uptime, if that is known.
+    pub since: Option<u64>,
     /// How often it was started again by itself.
     pub restarts: u32,
     /// Whether it is meant to run, so that stopping it makes sense.
@@ -189,6 +190,12 @@ impl Document {
             metrics,
         }
     }
+
+    /// The same as JSON.
+    pub(crate) fn into_value(self) -> Value {
+        // Only a map with keys that are no strings could fail, and there is none.
+        serde_json::to_value(self).unwrap_or(Value::Null)
+    }
 }
 
 fn machine(status: &BoxStatus) -> Machine {
@@ -260,7 +267,7 @@ fn service(view: &ServiceView, uptime: Duration) -> ServiceRow {
         mark,
         word,
         why: view.why.clone(),
-        since: began(uptime, view.since),
+        since: view.since.map(|since| began(uptime, since)),
         restarts: view.restarts,
         wanted: !matches!(view.state, ServiceState::Stopped | ServiceState::Stopping),
         interfaces: view.interfaces.clone(),
@@ -279,7 +286,7 @@ fn running_unit(unit: &UnitInfo, uptime: Duration) -> ServiceRow {
         mark,
         word,
         why,
-        since: began(uptime, unit.since),
+        since: Some(began(uptime, unit.since)),
         restarts: unit.restarts,
         wanted: !matches!(unit.state, UnitState::Stopped | UnitState::Stopping),
         interfaces: Vec::new(),

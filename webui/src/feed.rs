@@ -11,6 +11,7 @@ use std::{
 
 use serde::Serialize;
 use serde_json::Value;
+use supervise::log::Level;
 use tokio::{
     sync::{Notify, broadcast},
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -20,7 +21,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::{
     assets,
     document::Document,
-    host::{Host, LogLine},
+    host::{Host, LogLine, Snapshot},
     metrics::{self, Metrics},
 };
 
@@ -87,20 +88,48 @@ impl Feed {
 
     /// Publishes what `host` says until it is gone.
     pub(crate) async fn run(&self, host: Arc<dyn Host>) {
+        tokio::select! {
+            () = self.follow_state(&*host) => {}
+            () = self.follow_log(&*host) => {}
+        }
+    }
+
+    async fn follow_state(&self, host: &dyn Host) {
         let mut snapshots = host.snapshot();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
-            let document = Document::new(&snapshot, Metrics::read().ok());
-            let log = self.log(&*host).await;
-            self.publish(to_value(&document), log);
+            // The manager begins with an empty one; shown as it is, it would say that all is well.
+            if !snapshot.status.hostname.is_empty() {
+                self.publish(Document::new(&snapshot, Metrics::read().ok()).into_value());
+            }
             sleep(LEAST_INTERVAL).await;
             tokio::select! {
                 changed = snapshots.changed() => if changed.is_err() { return },
                 _ = tick.tick() => {}
+            }
+        }
+    }
+
+    /// On its own, so that a log that does not answer holds up nothing.
+    async fn follow_log(&self, host: &dyn Host) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
                 () = self.watched.notified() => {}
             }
+            if self.changes.receiver_count() == 0 {
+                continue;
+            }
+            let lines = match timeout(LOG_DEADLINE, host.logs(None, LOG_LINES)).await {
+                Ok(Ok(lines)) => lines,
+                Ok(Err(_)) | Err(_) => known_to_pid_1(&host.snapshot().borrow()),
+            };
+            self.publish_log(lines);
+            sleep(LEAST_INTERVAL).await;
         }
     }
 
@@ -139,35 +168,34 @@ impl Feed {
         })
     }
 
-    /// The last log lines, if anybody watches and the log answers in time.
-    async fn log(&self, host: &dyn Host) -> Option<Vec<LogLine>> {
-        if self.changes.receiver_count() == 0 {
-            return None;
-        }
-        timeout(LOG_DEADLINE, host.logs(None, LOG_LINES))
-            .await
-            .ok()?
-            .ok()
-    }
-
-    fn publish(&self, document: Value, log: Option<Vec<LogLine>>) {
+    fn publish(&self, document: Value) {
         let mut published = self.published();
         let ops = json_patch::diff(&published.document, &document);
-        let log = log.unwrap_or_else(|| published.log.clone());
-        let fresh = fresh(&published.log, &log);
-        if !ops.0.is_empty() || !fresh.is_empty() {
-            published.seq += 1;
-            let change = Change {
-                seq: published.seq,
-                ops,
-                log: fresh,
-            };
-            // Without a socket there is nobody to tell, which is no error.
-            let _ = self.changes.send(to_frame(&change));
-        }
         published.document = document;
-        published.log = log;
         published.at = Instant::now();
+        if !ops.0.is_empty() {
+            self.announce(&mut published, ops, &[]);
+        }
+    }
+
+    fn publish_log(&self, log: Vec<LogLine>) {
+        let mut published = self.published();
+        let fresh = fresh(&published.log, &log);
+        if !fresh.is_empty() {
+            self.announce(&mut published, json_patch::Patch::default(), fresh);
+        }
+        published.log = log;
+    }
+
+    fn announce(&self, published: &mut Published, ops: json_patch::Patch, log: &[LogLine]) {
+        published.seq += 1;
+        let change = Change {
+            seq: published.seq,
+            ops,
+            log,
+        };
+        // Without a socket there is nobody to tell, which is no error.
+        let _ = self.changes.send(to_frame(&change));
     }
 
     fn published(&self) -> MutexGuard<'_, Published> {
@@ -184,9 +212,15 @@ fn fresh<'a>(before: &[LogLine], now: &'a [LogLine]) -> &'a [LogLine] {
     &now[known.unwrap_or(0)..]
 }
 
-fn to_value(document: &Document) -> Value {
-    // Only a map with keys that are no strings, or a serialiser of its own, could fail.
-    serde_json::to_value(document).unwrap_or(Value::Null)
+/// PID 1's own few lines, for when the log can't be asked.
+fn known_to_pid_1(snapshot: &Snapshot) -> Vec<LogLine> {
+    let line = |text: &String| LogLine {
+        at: None,
+        unit: "init".to_owned(),
+        priority: Level::Info as u8,
+        text: text.clone(),
+    };
+    snapshot.status.log.iter().map(line).collect()
 }
 
 fn to_frame(frame: &impl Serialize) -> Utf8Bytes {
@@ -242,11 +276,11 @@ mod tests {
     #[test]
     fn what_does_not_change_is_not_sent() {
         let feed = Feed::new();
-        feed.publish(json!({"a": 1}), None);
+        feed.publish(json!({"a": 1}));
         let (_, mut changes) = feed.subscribe();
-        feed.publish(json!({"a": 1}), None);
+        feed.publish(json!({"a": 1}));
         assert!(changes.try_recv().is_err());
-        feed.publish(json!({"a": 2}), None);
+        feed.publish(json!({"a": 2}));
         assert!(changes.try_recv().unwrap().contains("\"seq\":2"));
     }
 
@@ -276,9 +310,9 @@ mod tests {
         ) {
             let feed = Feed::new();
             let joined = joined % documents.len();
-            documents[..joined].iter().for_each(|document| feed.publish(document.clone(), None));
+            documents[..joined].iter().for_each(|document| feed.publish(document.clone()));
             let (dump, mut changes) = feed.subscribe();
-            documents[joined..].iter().for_each(|document| feed.publish(document.clone(), None));
+            documents[joined..].iter().for_each(|document| feed.publish(document.clone()));
 
             let dump: Value = serde_json::from_str(&dump).unwrap();
             let (mut seen, mut seq) = (dump["dump"].clone(), dump["seq"].as_u64().unwrap());

@@ -57,8 +57,8 @@ pub struct ServiceView {
     pub state: ServiceState,
     /// Why it is so, as a sentence; must be there when it is degraded or failing.
     pub why: Option<String>,
-    /// How long it has been so.
-    pub since: Duration,
+    /// How long it has been so, if that is known.
+    pub since: Option<Duration>,
     /// How often it was started again by itself since the box booted.
     pub restarts: u32,
     /// What of it a browser can open.

@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn only_our_own_page_and_programs_pass() {
-        let cases: &[(Option<&str>, Option<&str>, Option<&str>, bool)] = &[
+        for (host, origin, site, ours) in [
             (Some("box.local"), None, None, true),
             (Some("box.local"), Some("https://box.local"), None, true),
             (
@@ -57,14 +57,13 @@ mod tests {
             ),
             (Some("box.local"), None, Some("same-site"), false),
             (None, Some("https://box.local"), None, false),
-        ];
-        for (host, origin, site, ours) in cases {
+        ] {
             let mut headers = HeaderMap::new();
             let named = [(HOST, host), (ORIGIN, origin), (SEC_FETCH_SITE, site)];
             for (name, value) in named.into_iter().filter_map(|(n, v)| v.map(|v| (n, v))) {
                 headers.insert(name, value.parse().unwrap());
             }
-            assert_eq!(is_ours(&headers), *ours, "{headers:?}");
+            assert_eq!(is_ours(&headers), ours, "{headers:?}");
         }
     }
 }

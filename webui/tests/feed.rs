@@ -3,9 +3,10 @@
 mod client;
 mod fake;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::Dashboard;
+use fake::Fake;
 use futures_util::SinkExt as _;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -113,6 +114,43 @@ async fn heartbeats_and_log_lines_come_by_themselves() {
 }
 
 #[tokio::test]
+async fn a_log_that_hangs_holds_up_nothing() {
+    let dashboard = Dashboard::start();
+    dashboard.host.lose_log();
+    dashboard
+        .host
+        .change(|snapshot| snapshot.status.log.push("From PID 1.".to_owned()));
+    let mut socket = dashboard.network().upgrade(&[]).await.unwrap();
+    let mut page = Page::default();
+    let began = Instant::now();
+    dashboard
+        .host
+        .change(|snapshot| snapshot.services[0].restarts = 1);
+    while page.restarts() < 1 {
+        page.take(&client::frame(&mut socket).await);
+    }
+    assert!(
+        began.elapsed() < Duration::from_millis(900),
+        "{:?}",
+        began.elapsed()
+    );
+    while page.log.is_empty() {
+        page.take(&client::frame(&mut socket).await);
+    }
+    assert_eq!(page.log[0]["text"], "From PID 1.");
+}
+
+#[tokio::test]
+async fn a_box_of_which_nothing_is_known_is_not_called_well() {
+    let status = json!({ "jsonrpc": "2.0", "id": 1, "method": "box.status" }).to_string();
+    let unknown = Dashboard::with(Fake::unknown());
+    let reply = unknown.network().post("/api", &[], &status).await;
+    assert_eq!(reply.json()["result"], Value::Null);
+    let mut socket = unknown.network().upgrade(&[]).await.unwrap();
+    assert_eq!(client::frame(&mut socket).await["dump"], Value::Null);
+}
+
+#[tokio::test]
 async fn a_page_that_lost_something_asks_for_all_of_it() {
     let dashboard = Dashboard::start();
     let mut socket = dashboard.network().upgrade(&[]).await.unwrap();
@@ -157,7 +195,7 @@ async fn a_slow_reader_gets_a_dump_and_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn sockets_that_end_make_room_for_others() {
+async fn sockets_that_end_make_room_for_unknowns() {
     let dashboard = Dashboard::start();
     for _ in 0..3 {
         let mut open = Vec::new();

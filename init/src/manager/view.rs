@@ -23,7 +23,7 @@ pub(super) fn of(service: &ServiceView) -> webui::ServiceView {
         version: service.version.clone(),
         state,
         why: Some(service.why.clone()).filter(|why| !why.is_empty()),
-        since: service.since.unwrap_or_default(),
+        since: service.since,
         restarts: service.restarts,
         interfaces: service.ports.iter().map(interface).collect(),
     }

@@ -37,6 +37,10 @@ pub(crate) struct Dashboard {
 
 impl Dashboard {
     pub(crate) fn start() -> Self {
+        Self::with(Fake::new())
+    }
+
+    pub(crate) fn with(host: Fake) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let unique = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("webui-{}-{unique}", std::process::id()));
@@ -45,7 +49,7 @@ impl Dashboard {
             dashboard: UnixListener::bind(dir.join(NETWORK)).unwrap(),
             local: UnixListener::bind(dir.join(LOCAL)).unwrap(),
         };
-        let host = Arc::new(Fake::new());
+        let host = Arc::new(host);
         let served = host.clone();
         let task = tokio::spawn(async move { webui::serve(listeners, served).await.unwrap() });
         Self { host, dir, task }

@@ -4,11 +4,14 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use supervise::{control::Power, unit::UnitName};
+use supervise::{control::Power, status::BoxStatus, unit::UnitName};
 use tokio::sync::watch;
 use webui::{Host, LogLine, ServiceCommand, ServiceState, ServiceView, Snapshot};
 
@@ -17,6 +20,7 @@ pub(crate) const CODE: &str = "maple-river-seven";
 pub(crate) struct Fake {
     state: watch::Sender<Arc<Snapshot>>,
     log: Mutex<Vec<LogLine>>,
+    log_lost: AtomicBool,
     done: Mutex<Vec<String>>,
     code: Mutex<Option<String>>,
 }
@@ -29,20 +33,32 @@ impl Fake {
             version: "1.0.0".to_owned(),
             state: ServiceState::Running,
             why: None,
-            since: Duration::ZERO,
+            since: Some(Duration::ZERO),
             restarts: 0,
             interfaces: Vec::new(),
         };
+        let status = BoxStatus {
+            hostname: "box".to_owned(),
+            ..BoxStatus::default()
+        };
         let snapshot = Snapshot {
+            status,
             services: vec![demo],
-            ..Snapshot::default()
         };
         Self {
             state: watch::Sender::new(Arc::new(snapshot)),
             log: Mutex::default(),
+            log_lost: AtomicBool::new(false),
             done: Mutex::default(),
             code: Mutex::new(Some(CODE.to_owned())),
         }
+    }
+
+    /// One that has heard nothing of its box yet.
+    pub(crate) fn unknown() -> Self {
+        let fake = Self::new();
+        fake.change(|snapshot| *snapshot = Snapshot::default());
+        fake
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut Snapshot)) {
@@ -59,6 +75,11 @@ impl Fake {
             text: text.to_owned(),
         };
         self.log.lock().unwrap().push(line);
+    }
+
+    /// From now on the log can't be asked.
+    pub(crate) fn lose_log(&self) {
+        self.log_lost.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn forget_code(&self) {
@@ -86,6 +107,9 @@ impl Host for Fake {
         _unit: Option<UnitName>,
         lines: usize,
     ) -> Pin<Box<dyn Future<Output = Result<Vec<LogLine>, String>> + Send + '_>> {
+        if self.log_lost.load(Ordering::Relaxed) {
+            return Box::pin(std::future::pending());
+        }
         let log = self.log.lock().unwrap().clone();
         let from = log.len().saturating_sub(lines);
         Box::pin(async move { Ok(log[from..].to_vec()) })
