@@ -42,6 +42,60 @@ pub const TO_BOOT: &[Tool] = &[
     },
 ];
 
+/// What the crates' own tests take.
+pub const TO_UNIT: &[Tool] = &[
+    Tool {
+        program: "cpio",
+        package: "cpio",
+    },
+    Tool {
+        program: "mkfs.btrfs",
+        package: "btrfs-progs",
+    },
+    Tool {
+        program: "mksquashfs",
+        package: "squashfs-tools",
+    },
+];
+
+/// What suites take beside the box.
+pub const TO_PROVE: &[(&str, &[Tool])] = &[
+    (
+        "browser",
+        &[
+            Tool {
+                program: "certutil",
+                package: "libnss3-tools",
+            },
+            Tool {
+                program: "chromium",
+                package: "chromium",
+            },
+        ],
+    ),
+    (
+        "net",
+        &[
+            Tool {
+                program: "curl",
+                package: "curl",
+            },
+            Tool {
+                program: "dnsmasq",
+                package: "dnsmasq-base",
+            },
+            Tool {
+                program: "ip",
+                package: "iproute2",
+            },
+            Tool {
+                program: "nft",
+                package: "nftables",
+            },
+        ],
+    ),
+];
+
 /// Whether a program is on the machine, also where only root looks.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
