@@ -24,7 +24,8 @@ export function ask({ title, text, verb, method, params, home }) {
 export function wireDialog() {
   byId('ask-not').onclick = () => byId('ask').close();
   byId('ask').onclose = () => {
-    if (document.activeElement === document.body) asked.home?.();
+    const focused = document.activeElement;
+    if (focused === document.body || !focused.checkVisibility()) asked.home?.();
   };
   byId('ask-form').onsubmit = (event) => {
     event.preventDefault();

@@ -51,7 +51,7 @@ function makeRow(id) {
 
 function updateRow(row, service, uptime) {
   const { parts } = row;
-  const focused = row.contains(document.activeElement);
+  const focused = row.contains(document.activeElement) && document.activeElement;
   setText(parts.letter, (service.title[0] ?? '?').toUpperCase());
   setText(parts.title, service.title);
   setMark(parts.mark, service.mark);
@@ -62,7 +62,7 @@ function updateRow(row, service, uptime) {
   show(parts.start, !service.wanted);
   show(parts.restart, service.wanted);
   show(parts.stop, service.wanted);
-  if (focused && document.activeElement.hidden) focusAction(parts);
+  if (focused && focused.hidden) focusAction(parts);
   for (const name of Object.keys(QUESTIONS)) label(parts[name], service.title);
   renderLinks(parts.links, row.dataset.key, service);
 }
