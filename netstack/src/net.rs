@@ -43,3 +43,17 @@ pub use self::{
 };
 
 use self::thread::Command;
+
+/// The kernel modules that the services' network needs. Whoever starts `net` loads them first, where
+/// they are not built in: what the kernel has to load on request, it waits for, and `net` with it.
+pub const MODULES: &[&str] = &[
+    "af_packet",
+    "bridge",
+    "veth",
+    "nf_tables",
+    "nf_conntrack",
+    "nf_nat",
+    "nft_chain_nat",
+    "nft_ct",
+    "nft_masq",
+];

@@ -51,7 +51,12 @@ impl Pid1 {
         let begun = match step.action {
             Action::ClockFloor => self.raise_clock(),
             Action::Coldplug => {
-                self.start_job(Purpose::Coldplug, &["coldplug"], step.deadline);
+                let also = match self.stage {
+                    Stage::Initramfs => &[][..],
+                    Stage::Root => net::MODULES,
+                };
+                let arguments = [&["coldplug"], also].concat();
+                self.start_job(Purpose::Coldplug, &arguments, step.deadline);
                 Ok(Begun::Pending)
             }
             Action::Entropy => self.check_entropy(),
@@ -351,8 +356,7 @@ impl Pid1 {
 
     /// The network changed.
     pub(super) fn net_is(&mut self, status: &net::NetStatus) {
-        let has_address = status.links.iter().any(|link| !link.addresses.is_empty());
-        if has_address {
+        if status.reachable() {
             self.step_done(Action::Network);
         }
         write_resolv_conf(status);

@@ -72,34 +72,19 @@ impl Change {
                 ip,
                 prefix,
                 expires,
-            } => {
-                let flags = CREATE | REPLACE;
-                let valid = expires.map_or(FOREVER, |at| seconds(at.saturating_sub(now)));
-                // Preferred and valid; the kernel fills in the stamps.
-                let times = [valid, valid, 0, 0].map(u32::to_ne_bytes).concat();
-                address(NEW_ADDRESS, flags, *link, *ip, *prefix)
-                    .attr(IFA_BROADCAST, &broadcast(*ip, *prefix).octets())
-                    .attr(IFA_CACHEINFO, &times)
-            }
+            } => add_address(
+                *link,
+                *ip,
+                *prefix,
+                expires.map(|at| at.saturating_sub(now)),
+            ),
             Self::AddRoute {
                 link,
                 gateway,
                 metric,
             } => route(NEW_ROUTE, CREATE | REPLACE, *link, *gateway, *metric),
-            Self::CreateBridge { name, mac } => {
-                // With an address of its own, it does not take that of its first port, and lose it
-                // with that port.
-                Request::new(NEW_LINK, CREATE | EXCLUSIVE, &link_header(0, 0))
-                    .text(IFLA_IFNAME, name)
-                    .attr(IFLA_ADDRESS, mac)
-                    .nest(IFLA_LINKINFO, |info| info.text(INFO_KIND, "bridge"))
-            }
-            Self::Isolate { link } => {
-                Request::new(NEW_LINK, 0, &link_header(*link, 0)).nest(IFLA_LINKINFO, |info| {
-                    info.text(INFO_SLAVE_KIND, "bridge")
-                        .nest(INFO_SLAVE_DATA, |port| port.attr(BRPORT_ISOLATED, &[1]))
-                })
-            }
+            Self::CreateBridge { name, mac } => create_bridge(name, mac),
+            Self::Isolate { link } => isolate(*link),
             Self::RemoveAddress { link, ip, prefix } => {
                 address(DEL_ADDRESS, 0, *link, *ip, *prefix)
             }
@@ -129,6 +114,31 @@ impl fmt::Display for Change {
             Self::Up { link } => write!(f, "setting link {link} up"),
         }
     }
+}
+
+fn add_address(link: u32, ip: Ipv4Addr, prefix: u8, lasts: Option<Duration>) -> Request {
+    let valid = lasts.map_or(FOREVER, seconds);
+    // Preferred and valid; the kernel fills in the stamps.
+    let times = [valid, valid, 0, 0].map(u32::to_ne_bytes).concat();
+    address(NEW_ADDRESS, CREATE | REPLACE, link, ip, prefix)
+        .attr(IFA_BROADCAST, &broadcast(ip, prefix).octets())
+        .attr(IFA_CACHEINFO, &times)
+}
+
+fn create_bridge(name: &str, mac: &Mac) -> Request {
+    // With an address of its own, it does not take that of its first port, and lose it with that
+    // port.
+    Request::new(NEW_LINK, CREATE | EXCLUSIVE, &link_header(0, 0))
+        .text(IFLA_IFNAME, name)
+        .attr(IFLA_ADDRESS, mac)
+        .nest(IFLA_LINKINFO, |info| info.text(INFO_KIND, "bridge"))
+}
+
+fn isolate(port: u32) -> Request {
+    Request::new(NEW_LINK, 0, &link_header(port, 0)).nest(IFLA_LINKINFO, |info| {
+        info.text(INFO_SLAVE_KIND, "bridge")
+            .nest(INFO_SLAVE_DATA, |port| port.attr(BRPORT_ISOLATED, &[1]))
+    })
 }
 
 fn link_header(index: u32, flags: u32) -> [u8; LINK_HEADER_LEN] {

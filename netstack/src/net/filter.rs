@@ -214,3 +214,58 @@ const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Up to 64 s.
 const RETRY_DOUBLINGS_MAX: u32 = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::{super::netlink::Request, *};
+
+    fn filter() -> Filter {
+        let mut filter = Filter::new(Token(0));
+        filter.want(Duration::ZERO, Some(&Bridge::default()));
+        filter
+    }
+
+    fn hear(filter: &mut Filter, now: Now, request: Request) {
+        let bytes = request.numbered(0);
+        let frame = frames(&bytes).next().expect("a frame");
+        filter.take(now, &frame);
+    }
+
+    #[test]
+    fn a_kernel_without_nf_tables_is_told_plainly_and_asked_ever_more_rarely() {
+        let mut filter = filter();
+        let mut now = Duration::ZERO;
+        for _ in 0..20 {
+            now = filter.deadline().expect("another try");
+            filter.failed(
+                now,
+                &Verdict::Refused(Errno::PROTONOSUPPORT, "the connection"),
+            );
+        }
+        assert_eq!(filter.deadline(), Some(now + Duration::from_secs(64)));
+        let FilterStatus::Failed(why) = filter.status() else {
+            panic!("{:?}", filter.status());
+        };
+        assert!(why.contains("nf_tables") && why.ends_with('.'), "{why}");
+    }
+
+    #[test]
+    fn the_removal_of_our_table_is_repaired_and_that_of_others_is_not() {
+        let mut filter = filter();
+        filter.state = State::Applied;
+        let removal =
+            |name| Request::new(nft::TABLE_REMOVED, 0, &[2, 0, 0, 0]).text(nft::TABLE_NAME, name);
+        hear(&mut filter, Duration::ZERO, removal("theirs"));
+        assert_eq!(filter.status(), FilterStatus::Applied);
+        hear(&mut filter, Duration::ZERO, removal("pilot"));
+        assert_eq!(filter.status(), FilterStatus::Pending);
+        assert_eq!(filter.deadline(), Some(REPAIR_PAUSE));
+    }
+
+    #[test]
+    fn what_nobody_wants_is_off() {
+        let mut filter = filter();
+        filter.want(Duration::ZERO, None);
+        assert_eq!(filter.status(), FilterStatus::Off);
+    }
+}

@@ -154,8 +154,18 @@ fn link_changes(link: &Link, wanted: &Wanted, kernel: &Kernel, changes: &mut Vec
     if let Some(mtu) = wanted.mtu.filter(|mtu| *mtu != link.mtu) {
         changes.push(Change::SetMtu { link: index, mtu });
     }
-    // New addresses come before old ones go, so that the link is never without.
-    for address in &wanted.addresses {
+    address_changes(index, &wanted.addresses, kernel, changes);
+    route_changes(link, wanted.gateway, kernel, changes);
+}
+
+/// New addresses come before old ones go, so that the link is never without.
+fn address_changes(
+    index: u32,
+    wanted: &[WantedAddress],
+    kernel: &Kernel,
+    changes: &mut Vec<Change>,
+) {
+    for address in wanted {
         let WantedAddress {
             ip,
             prefix,
@@ -176,11 +186,7 @@ fn link_changes(link: &Link, wanted: &Wanted, kernel: &Kernel, changes: &mut Vec
     for there in kernel.addresses_of(index) {
         let IpAddr::V4(ip) = there.ip else { continue };
         let prefix = there.prefix;
-        if !wanted
-            .addresses
-            .iter()
-            .any(|w| (w.ip, w.prefix) == (ip, prefix))
-        {
+        if !wanted.iter().any(|w| (w.ip, w.prefix) == (ip, prefix)) {
             changes.push(Change::RemoveAddress {
                 link: index,
                 ip,
@@ -188,7 +194,6 @@ fn link_changes(link: &Link, wanted: &Wanted, kernel: &Kernel, changes: &mut Vec
             });
         }
     }
-    route_changes(link, wanted.gateway, kernel, changes);
 }
 
 fn route_changes(

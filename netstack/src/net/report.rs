@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
     change::Change,
-    config::{Addressing, NetConfig},
+    config::{Addressing, Bridge, NetConfig},
     engine::{Forwarding, Managed},
     frame::Mac,
     kernel::{Kernel, Link},
@@ -41,15 +41,10 @@ pub(crate) fn status(
     }
     dedup(&mut status.dns);
     dedup(&mut status.ntp);
-    status.services.bridge = config.bridge.as_ref().is_some_and(|bridge| {
-        kernel.named(&bridge.name).is_some_and(|link| {
-            let address = IpAddr::V4(bridge.address);
-            link.up
-                && kernel
-                    .addresses_of(link.index)
-                    .any(|there| there.ip == address)
-        })
-    });
+    status.services.bridge = config
+        .bridge
+        .as_ref()
+        .is_some_and(|bridge| stands(bridge, kernel));
     status
 }
 
@@ -98,6 +93,17 @@ fn link_status(link: &Link, managed: &Managed, kernel: &Kernel) -> LinkStatus {
         origin,
         lease,
     }
+}
+
+/// Whether the bridge is there, up, and has its address.
+fn stands(bridge: &Bridge, kernel: &Kernel) -> bool {
+    kernel.named(&bridge.name).is_some_and(|link| {
+        let address = IpAddr::V4(bridge.address);
+        link.up
+            && kernel
+                .addresses_of(link.index)
+                .any(|there| there.ip == address)
+    })
 }
 
 /// The best default route's gateway, IPv4 before IPv6.

@@ -83,6 +83,18 @@ pub enum FilterStatus {
     Pending,
 }
 
+impl NetStatus {
+    /// Whether others can reach the box: a link has an IPv4 address, or an IPv6 one that is good
+    /// beyond the link.
+    pub fn reachable(&self) -> bool {
+        let mut addresses = self.links.iter().flat_map(|link| &link.addresses);
+        addresses.any(|(ip, _)| match ip {
+            IpAddr::V4(_) => true,
+            IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+        })
+    }
+}
+
 /// A time as people say it: "12 h", "90 s".
 pub(crate) fn spell(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -97,6 +109,24 @@ pub(crate) fn spell(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_every_link_has_does_not_make_the_box_reachable() {
+        let with = |ip: IpAddr| NetStatus {
+            links: vec![LinkStatus {
+                name: "eth0".to_owned(),
+                mac: String::new(),
+                carrier: true,
+                addresses: vec![(ip, 64)],
+                origin: String::new(),
+                lease: None,
+            }],
+            ..NetStatus::default()
+        };
+        assert!(!with("fe80::1".parse().expect("an address")).reachable());
+        assert!(with("2001:db8::1".parse().expect("an address")).reachable());
+        assert!(with(IpAddr::from([169, 254, 1, 1])).reachable());
+    }
 
     #[test]
     fn times_are_spelt_in_the_unit_that_fits() {
