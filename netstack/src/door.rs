@@ -27,6 +27,8 @@ mod census;
 mod client;
 pub mod command;
 pub mod config;
+#[cfg(test)]
+mod conversations;
 mod emergency;
 mod engine;
 mod exchange;

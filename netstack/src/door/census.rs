@@ -46,11 +46,14 @@ impl Census {
     pub(super) fn judge(&self, group: Group, limits: &Limits) -> Admission {
         let own = self.groups.get(&group).copied().unwrap_or(0);
         let reserved = RESERVED.min(limits.connections / 4);
+        let open = if own < FEW {
+            limits.connections
+        } else {
+            limits.connections - reserved
+        };
         if own >= limits.per_address {
             Admission::Refused
-        } else if self.total < limits.connections - reserved {
-            Admission::Welcome
-        } else if self.total < limits.connections && own < FEW {
+        } else if self.total < open {
             Admission::Welcome
         } else {
             Admission::IfRoom

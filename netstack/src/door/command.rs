@@ -19,7 +19,8 @@ pub enum Command {
     /// What it should be from now on.
     Configure(Box<DoorConfig>),
     /// A listening socket for the box's port `port`: 80 is plain HTTP, any other TLS. The number
-    /// decides about routing, whatever the socket is really bound to.
+    /// decides about routing, whatever the socket is really bound to. To be sent after the first
+    /// [`Configure`](Self::Configure), or early clients see the throw-away certificate.
     Listen {
         /// The port that clients see.
         port: u16,

@@ -140,11 +140,12 @@ impl Engine {
             };
             self.serve(key, now);
         }
-        self.accept(now);
-        self.ring(now);
+        // Newcomers find what the door was told before they came.
         while let Some(command) = receiver.next() {
             self.obey(command, now);
         }
+        self.accept(now);
+        self.ring(now);
     }
 
     /// How long there is nothing to do.

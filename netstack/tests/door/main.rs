@@ -1,0 +1,16 @@
+//! The front door between real clients and real services, over loopback.
+//!
+//! | module | what it shows |
+//! |---|---|
+//! | [`passing`] | requests and answers arrive whole, both ways, whatever their form |
+//! | [`refusing`] | what is ambiguous, slow or too much is refused, and others are served |
+//! | [`failing`] | services that die, hang or lie cost their own requests only |
+//! | [`changing`] | new routes and certificates, under load |
+
+mod changing;
+mod client;
+mod failing;
+mod open;
+mod passing;
+mod refusing;
+mod upstream;
