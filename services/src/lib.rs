@@ -29,3 +29,7 @@ pub mod registry;
 pub mod report;
 pub mod spec;
 pub mod view;
+
+/// The kernel modules that monitors need, to be loaded where they are not built in before the first
+/// service is started: a kernel that looks for them itself finds no `modprobe`.
+pub const MODULES: &[&str] = &["loop", "overlay", "squashfs"];

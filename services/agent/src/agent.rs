@@ -160,20 +160,15 @@ impl Agent {
             .chain(self.link.retry_at())
             .chain(self.deadline)
             .fold(self.report_at, Instant::min);
-        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let wait_for = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        let mut fds = vec![wait_for(self.signals.as_fd())];
+        fds.extend(self.outputs.iter().map(|output| wait_for(output.as_fd())));
         fds.extend(
-            self.outputs
+            self.probe
                 .iter()
-                .map(|output| PollFd::new(output, PollFlags::IN)),
+                .map(|probe| wait_for(probe.wake().as_fd())),
         );
-        let probe = self.probe.as_ref().map(|probe| (fds.len(), probe));
-        fds.extend(probe.map(|(_, probe)| PollFd::new(probe.wake(), PollFlags::IN)));
-        let link = self
-            .link
-            .socket()
-            .map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN));
-        let link_at = link.is_some().then_some(fds.len());
-        fds.extend(link);
+        fds.extend(self.link.socket().map(wait_for));
         let timeout =
             Timespec::try_from(until.saturating_duration_since(now)).unwrap_or(Timespec {
                 tv_sec: 1,
@@ -185,21 +180,22 @@ impl Agent {
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);
-        self.take(&ready, link_at);
+        self.take(ready.into_iter());
         Ok(())
     }
 
-    /// Handles what `wait` found ready: signals, outputs, probe and link, in this order.
-    fn take(&mut self, ready: &[bool], link_at: Option<usize>) {
+    /// Handles what `wait` found ready, in the order in which it listed them.
+    fn take(&mut self, mut ready: impl Iterator<Item = bool>) {
         let now = Instant::now();
-        drain(&mut self.signals);
-        let mut index = 0;
-        self.outputs.retain_mut(|output| {
-            index += 1;
-            !ready[index] || output.pump()
-        });
+        let mut is_ready = || ready.next().unwrap_or(false);
+        if is_ready() {
+            drain(&mut self.signals);
+        }
+        self.outputs
+            .retain_mut(|output| !is_ready() || output.pump());
+        let has_link = self.link.socket().is_some();
         if let Some(probe) = &self.probe
-            && ready[index + 1]
+            && is_ready()
         {
             if rustix::io::read(probe.wake(), &mut [0_u8; 64]) == Ok(0) {
                 // Its thread is gone: no answer rather than an old one.
@@ -207,7 +203,7 @@ impl Agent {
             }
             self.report_at = now;
         }
-        if link_at.is_some_and(|at| ready[at]) {
+        if has_link && is_ready() {
             self.link.readable(now);
         }
     }

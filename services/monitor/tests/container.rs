@@ -274,11 +274,9 @@ fn a_package_that_was_changed_after_it_was_verified_is_not_mounted() {
     fs::write(&plan.image.package, "something else").unwrap();
     let monitor = host.start(&plan);
     assert_eq!(monitor.ended(Duration::from_secs(10)), "exit code 125");
-    assert!(
-        host.log().contains("is not the file that was verified"),
-        "{}",
-        host.log()
-    );
+    until("the reason", || {
+        host.log().contains("is not the file that was verified")
+    });
 }
 
 #[test]
@@ -291,11 +289,9 @@ fn a_plan_for_folders_of_others_is_refused() {
         plan.volumes[0].source = volume.into();
         let monitor = host.start(&plan);
         assert_eq!(monitor.ended(Duration::from_secs(10)), "exit code 125");
-        assert!(
-            host.log().contains("not in the service's own folder"),
-            "{}",
-            host.log()
-        );
+        until("the reason", || {
+            host.log().contains("not in the service's own folder")
+        });
         host.clear_log();
     }
 }
