@@ -18,7 +18,8 @@ export function summary({ services, metrics }, uptime) {
   const all = Object.values(services);
   const running = all.filter((service) => service.mark === 'ok' || service.mark === 'care').length;
   const load = metrics ? ` · load\u00a0${metrics.load[0].toFixed(2)}` : '';
-  return `${running} of ${count(all.length, 'service')} running · up for ${duration(uptime)}${load}`;
+  const how = all.length ? `${running} of ${count(all.length, 'service')} running` : 'No services yet';
+  return `${how} · up for ${duration(uptime)}${load}`;
 }
 
 /** Says how far the page can be trusted: 'connecting', 'live', 'stalled' or 'lost'. */
