@@ -56,6 +56,7 @@ pub fn make_private() -> io::Result<()> {
 pub const KERNEL: &[Mount] = &[
     plain("proc", "/proc", SAFE),
     plain("sysfs", "/sys", SAFE),
+    plain("cgroup2", "/sys/fs/cgroup", SAFE),
     Mount {
         options: "mode=0755",
         ..plain("devtmpfs", "/dev", MountFlags::NOSUID)
@@ -80,7 +81,6 @@ pub const SYSTEM: &[Mount] = &[
         options: "mode=1777,size=25%",
         ..plain("tmpfs", "/tmp", SAFE)
     },
-    plain("cgroup2", "/sys/fs/cgroup", SAFE),
     Mount {
         optional: true,
         ..plain("pstore", "/sys/fs/pstore", SAFE)

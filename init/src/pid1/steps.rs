@@ -113,12 +113,11 @@ impl Pid1 {
     }
 
     fn tell_step(&mut self, level: u8, text: &str) {
-        if self.stage == Stage::Initramfs {
-            kmsg::write(level, text);
-        }
-        match level {
-            kmsg::ERROR => supervise::error!("boot: {text}"),
-            _ => supervise::info!("boot: {text}"),
+        match (self.stage, level) {
+            // Without `logd` the kernel's log is the only one.
+            (Stage::Initramfs, _) => kmsg::write(level, text),
+            (Stage::Root, kmsg::ERROR) => supervise::error!("boot: {text}"),
+            (Stage::Root, _) => supervise::info!("boot: {text}"),
         }
         self.changed();
     }
