@@ -54,6 +54,9 @@ pub(crate) fn build(plan: &Plan, places: &Places) -> Result<Root, Error> {
     let root = stage.join("root");
     mount_overlay(plan, &stage.join("image"), &root)?;
     let inside = Inside::open(&root, plan.ids)?;
+    for folder in MOUNT_POINTS {
+        inside.folder(Path::new(folder))?;
+    }
     inside.write("etc/hostname", &format!("{}\n", plan.hostname))?;
     inside.write("etc/hosts", &hosts(plan))?;
     for volume in &plan.volumes {
@@ -83,6 +86,9 @@ fn mount_overlay(plan: &Plan, lower: &Path, place: &Path) -> Result<(), Error> {
     let upper = plan.scratch.join("upper");
     let work = plan.scratch.join("work");
     let failed = |what| move |e| Error::io(what, plan.scratch.display())(e);
+    make_folder(&plan.scratch, 0o700)?;
+    // Nobody put a link there who has us empty some other folder.
+    mounts::find(&plan.scratch).map_err(Error::call("open", plan.scratch.display()))?;
     match fs::remove_dir_all(&plan.scratch) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("empty")(e))?,
         _ => {}
@@ -143,6 +149,9 @@ pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<(), Error> {
         .create(path)
         .map_err(Error::io("make", path.display()))
 }
+
+/// What the container's start mounts on; an image from a build without an init may lack them.
+const MOUNT_POINTS: [&str; 3] = ["/dev", "/proc", "/sys"];
 
 /// An empty folder that every root has; what is mounted there is seen by this monitor alone.
 const STAGE: &str = "/mnt";

@@ -280,6 +280,20 @@ fn a_package_that_was_changed_after_it_was_verified_is_not_mounted() {
 }
 
 #[test]
+fn a_link_in_the_place_of_a_folder_is_not_followed() {
+    let Some(host) = Host::prepare("linked") else {
+        return;
+    };
+    let plan = host.plan(WEB);
+    let elsewhere = host.volume().with_file_name("elsewhere");
+    fs::create_dir_all(elsewhere.join("precious")).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &plan.scratch).unwrap();
+    let monitor = host.start(&plan);
+    assert_eq!(monitor.ended(Duration::from_secs(10)), "exit code 125");
+    assert!(elsewhere.join("precious").exists());
+}
+
+#[test]
 fn a_plan_for_folders_of_others_is_refused() {
     let Some(host) = Host::prepare("foreign") else {
         return;
