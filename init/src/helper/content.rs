@@ -167,6 +167,10 @@ fn read_at(
 ) -> io::Result<Vec<u8>> {
     let there = usize::try_from(bytes.saturating_sub(place)).unwrap_or(usize::MAX);
     let mut piece = vec![0; length.min(there)];
+    if piece.is_empty() {
+        // Beyond its end a device, unlike a file, can't even be sought to.
+        return Ok(piece);
+    }
     device.seek(SeekFrom::Start(place))?;
     device.read_exact(&mut piece)?;
     Ok(piece)

@@ -13,14 +13,15 @@ use super::{
     HelperError, Options, SYS, answer, btrfs,
     content::{self, Content, Superblock},
     kmsg::Messages,
-    layout, mapper, modules, mounts,
+    layout, mapper, modules,
+    mounts::{self, Mounted},
 };
 
 /// See [`super::run`].
 pub(super) fn mount(options: &Options) -> Result<answer::Data, HelperError> {
     let at = &options.at;
     if let Some(mounted) = mounts::at(at)? {
-        return answer(at, &mounted.device, false, Vec::new());
+        return already(at, mounted);
     }
     modules::need_file_system("btrfs");
     let device = find(options)?;
@@ -34,6 +35,18 @@ pub(super) fn mount(options: &Options) -> Result<answer::Data, HelperError> {
     }
     layout::complete(at)?;
     answer(at, &device, made, notes)
+}
+
+/// It is mounted since before; a file system that met an error went read-only by itself.
+fn already(at: &Path, mounted: Mounted) -> Result<answer::Data, HelperError> {
+    if mounted.read_only {
+        let reason = "after an error, or when the box was about to go down".to_owned();
+        return Err(HelperError::ReadOnlyData {
+            device: mounted.device,
+            reason,
+        });
+    }
+    answer(at, &mounted.device, false, Vec::new())
 }
 
 /// The device data is on.

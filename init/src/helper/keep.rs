@@ -144,7 +144,7 @@ mod tests {
         }
         assert_eq!(read(&options).unwrap().payload.unwrap(), b"six");
         let file = File::options().write(true).open(&device).unwrap();
-        file.write_all_at(b"XX", 70).unwrap();
+        file.write_all_at(b"XX", 65).unwrap();
         let keep = read(&options).unwrap();
         assert_eq!(
             (keep.payload.unwrap().as_slice(), keep.generation),
