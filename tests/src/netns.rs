@@ -143,6 +143,7 @@ impl Dnsmasq {
             .args([
                 "--user=root",
                 "--bind-interfaces",
+                "--no-ping",
                 "--log-dhcp",
                 "--log-facility=-",
             ])

@@ -4,12 +4,14 @@
 use std::{
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    sync::mpsc::{Sender, channel},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use netstack::net::{Addressing, FilterStatus, NetConfig, NetStatus};
+use netstack::net::{Addressing, FilterStatus, NetConfig, NetHandle, NetStatus};
 use tests::netns::{Dnsmasq, Machine, Net, lacks, until};
 
 /// A box with an uplink `up0` to a router's `lan0` at 192.168.50.1.
@@ -122,6 +124,36 @@ fn a_lease_gives_address_route_and_servers() {
             "{routes}"
         );
         ensure!(lab.the_box.run("ip link show lo")?.contains("UP"));
+        Ok(())
+    });
+}
+
+#[test]
+fn qemu_s_own_network_gives_a_lease() {
+    test("qemu_s_own_network_gives_a_lease", || {
+        let the_box = Machine::new("box")?;
+        if let Some(why) = lacks_qemu() {
+            println!("SKIPPED: qemu_s_own_network_gives_a_lease: {why}");
+            return Ok(());
+        }
+        the_box.run("ip tuntap add up0 mode tap")?;
+        // No machine at all: only the user network, on a hub with the box's link.
+        let _qemu = the_box.watch(
+            "qemu-system-x86_64 -machine none -nodefaults -display none \
+             -netdev user,id=user -netdev tap,id=tap,ifname=up0,script=no,downscript=no \
+             -netdev hubport,id=one,hubid=0,netdev=user -netdev hubport,id=two,hubid=0,netdev=tap",
+        )?;
+        let mut net = Net::start(&the_box, config())?;
+        net.wait_for("lease", SOON, |status| {
+            leased(status).is_some() && status.gateway.is_some()
+        })?;
+        ensure!(
+            leased(&net.latest) == Some(Ipv4Addr::new(10, 0, 2, 15)),
+            "{:#?}",
+            net.latest
+        );
+        ensure!(net.latest.gateway == Some([10, 0, 2, 2].into()));
+        ensure!(net.latest.dns == [IpAddr::from([10, 0, 2, 3])]);
         Ok(())
     });
 }
@@ -309,6 +341,34 @@ fn a_successor_keeps_the_address_and_asks_about_it() {
 }
 
 #[test]
+fn a_panic_costs_a_moment_and_no_address() {
+    test("a_panic_costs_a_moment_and_no_address", || {
+        let lab = Lab::new()?;
+        let server = Dnsmasq::start(&lab.router, "lan0", "")?;
+        let monitor = lab.the_box.watch("ip -4 monitor address")?;
+        let (to, statuses) = channel();
+        let handle = start_with_a_panic(&lab.the_box, to)?;
+        let mut heard = Vec::new();
+        until(SOON, || {
+            heard.extend(statuses.try_iter());
+            heard
+                .last()
+                .is_some_and(|last| leased(last).is_some() && last.problems.is_empty())
+                && heard.iter().any(|status| !status.problems.is_empty())
+        })?;
+        let mut problems = heard.iter().flat_map(|status| &status.problems);
+        ensure!(
+            problems.all(|problem| problem.contains("panicked")),
+            "{heard:#?}"
+        );
+        ensure!(!handle.ended());
+        ensure!(server.said("DHCPDISCOVER(lan0)") == 1, "{}", server.log());
+        ensure!(!monitor.end().contains("Deleted"));
+        Ok(())
+    });
+}
+
+#[test]
 fn a_fixed_address_replaces_a_lease_when_the_owner_says_so() {
     test(
         "a_fixed_address_replaces_a_lease_when_the_owner_says_so",
@@ -363,6 +423,26 @@ fn the_loop_turns_by_itself_when_nudged_and_no_more_often() {
             until(Duration::from_millis(900), || net.handle.turns() > before)
         },
     );
+}
+
+fn lacks_qemu() -> Option<&'static str> {
+    let qemu = Path::new("/usr/bin/qemu-system-x86_64").exists();
+    let tap = Path::new("/dev/net/tun").exists();
+    (!qemu || !tap).then_some("needs `qemu-system-x86_64` and /dev/net/tun")
+}
+
+/// `net` with a listener that panics once.
+fn start_with_a_panic(machine: &Machine, to: Sender<NetStatus>) -> Result<NetHandle> {
+    let mut calm = false;
+    machine.within(move || {
+        Ok(netstack::net::spawn(config(), move |status| {
+            let address = leased(&status).is_some();
+            drop(to.send(status));
+            let first = address && !calm;
+            calm |= address;
+            assert!(!first, "the test's own panic");
+        })?)
+    })
 }
 
 /// A machine that hangs on the box's bridge as LXC's would.

@@ -247,3 +247,71 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Up to 64 s.
 const RETRY_DOUBLINGS_MAX: u32 = 6;
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, thread};
+
+    use super::*;
+
+    /// Reading needs no privilege; the kernel asked is this machine's own.
+    fn settle(rtnl: &mut Rtnl) {
+        for _ in 0..500 {
+            rtnl.receive(Duration::ZERO).expect("the kernel answers");
+            if rtnl.settled().is_some() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("it is never settled: {rtnl:?}");
+    }
+
+    #[test]
+    fn a_reading_that_is_asked_for_amid_another_comes_after_it() {
+        let mut rtnl = Rtnl::open(Duration::ZERO).expect("a socket");
+        for part in [ROUTES, LINKS, ROUTES] {
+            rtnl.read_from(Duration::ZERO, part).expect("taken");
+        }
+        assert!(rtnl.settled().is_none());
+        settle(&mut rtnl);
+        assert_eq!(
+            rtnl.sequence, 4,
+            "one part was dropped for the three that followed"
+        );
+        let kernel = rtnl.settled().expect("settled");
+        assert!(kernel.links.values().any(|link| link.loopback));
+        assert_eq!(rtnl.deadline(), None);
+    }
+
+    #[test]
+    fn a_change_that_is_refused_is_told_and_waits_longer_each_time() {
+        let mut rtnl = Rtnl::open(Duration::ZERO).expect("a socket");
+        settle(&mut rtnl);
+        // On a link that no machine has: refused with and without privilege.
+        let change = Change::RemoveAddress {
+            link: 0x7fff_fff0,
+            ip: Ipv4Addr::LOCALHOST,
+            prefix: 8,
+        };
+        for tries in 1..4 {
+            let now = rtnl.deadline().unwrap_or_default();
+            rtnl.ask(now, std::slice::from_ref(&change)).expect("sent");
+            settle(&mut rtnl);
+            let (_, refusal) = rtnl.refusals().next().expect("refused");
+            assert_eq!(refusal.tries, tries);
+        }
+        let before = rtnl.sequence;
+        rtnl.ask(Duration::ZERO, std::slice::from_ref(&change))
+            .expect("nothing to send");
+        assert_eq!(rtnl.sequence, before, "its time has not come");
+        rtnl.ask(Duration::ZERO, &[]).expect("nothing to send");
+        assert_eq!(rtnl.refusals().count(), 0, "nobody wants it any more");
+    }
+
+    #[test]
+    fn an_answer_that_never_comes_ends_the_conversation() {
+        let rtnl = Rtnl::open(Duration::ZERO).expect("a socket");
+        assert!(rtnl.tick(ANSWER_WITHIN / 2).is_ok());
+        assert_eq!(rtnl.tick(ANSWER_WITHIN), Err(Errno::TIMEDOUT));
+    }
+}
