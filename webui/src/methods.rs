@@ -4,9 +4,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use supervise::{control::Power, unit::UnitName};
+use supervise::unit::UnitName;
 use tokio::time::timeout;
 
 use crate::{
@@ -14,6 +14,12 @@ use crate::{
     host::{Host, ServiceCommand},
     metrics::Metrics,
     rpc::{self, Failure},
+};
+
+mod params;
+
+use params::{
+    HOW, ID, LINES, LogParams, Param, PowerParams, ROLE, RoleParams, ServiceParams, UNIT,
 };
 
 /// One method of the API.
@@ -27,14 +33,6 @@ pub(crate) struct Method {
     /// Whether it changes something, and so needs the setup code over the network.
     pub(crate) changes: bool,
     action: Action,
-}
-
-/// One parameter.
-struct Param {
-    name: &'static str,
-    /// Its JSON Schema, as text.
-    schema: &'static str,
-    required: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -146,49 +144,6 @@ fn refuse(result: Result<(), String>) -> Result<Value, Failure> {
         .map_err(|why| Failure::new(rpc::REFUSED, why))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LogParams {
-    unit: Option<UnitName>,
-    lines: Option<usize>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ServiceParams {
-    id: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RoleParams {
-    role: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PowerParams {
-    how: How,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum How {
-    Halt,
-    PowerOff,
-    Reboot,
-}
-
-impl From<How> for Power {
-    fn from(how: How) -> Self {
-        match how {
-            How::Halt => Self::Halt,
-            How::PowerOff => Self::PowerOff,
-            How::Reboot => Self::Reboot,
-        }
-    }
-}
-
 const fn look(
     name: &'static str,
     summary: &'static str,
@@ -276,32 +231,6 @@ const METHODS: &[Method] = &[
         Action::CodeCheck,
     ),
 ];
-
-const ID: Param = Param {
-    name: "id",
-    schema: r#"{"type":"string"}"#,
-    required: true,
-};
-const UNIT: Param = Param {
-    name: "unit",
-    schema: r#"{"type":"string"}"#,
-    required: false,
-};
-const LINES: Param = Param {
-    name: "lines",
-    schema: r#"{"type":"integer","minimum":0,"maximum":1000,"default":100}"#,
-    required: false,
-};
-const HOW: Param = Param {
-    name: "how",
-    schema: r#"{"type":"string","enum":["poweroff","reboot","halt"]}"#,
-    required: true,
-};
-const ROLE: Param = Param {
-    name: "role",
-    schema: r#"{"type":"string","enum":["front","manager","logd"]}"#,
-    required: true,
-};
 
 const ROLES: [&str; 3] = ["front", "manager", "logd"];
 const DEFAULT_LINES: usize = 100;

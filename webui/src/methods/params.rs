@@ -1,0 +1,81 @@
+//! The methods' parameters: as they are read, and as they are described.
+
+use serde::Deserialize;
+use supervise::{control::Power, unit::UnitName};
+
+/// One parameter.
+pub(super) struct Param {
+    pub(super) name: &'static str,
+    /// Its JSON Schema, as text.
+    pub(super) schema: &'static str,
+    pub(super) required: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogParams {
+    pub(super) unit: Option<UnitName>,
+    pub(super) lines: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServiceParams {
+    pub(super) id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RoleParams {
+    pub(super) role: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PowerParams {
+    pub(super) how: How,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum How {
+    Halt,
+    PowerOff,
+    Reboot,
+}
+
+impl From<How> for Power {
+    fn from(how: How) -> Self {
+        match how {
+            How::Halt => Self::Halt,
+            How::PowerOff => Self::PowerOff,
+            How::Reboot => Self::Reboot,
+        }
+    }
+}
+
+pub(super) const ID: Param = Param {
+    name: "id",
+    schema: r#"{"type":"string"}"#,
+    required: true,
+};
+pub(super) const UNIT: Param = Param {
+    name: "unit",
+    schema: r#"{"type":"string"}"#,
+    required: false,
+};
+pub(super) const LINES: Param = Param {
+    name: "lines",
+    schema: r#"{"type":"integer","minimum":0,"maximum":1000,"default":100}"#,
+    required: false,
+};
+pub(super) const HOW: Param = Param {
+    name: "how",
+    schema: r#"{"type":"string","enum":["poweroff","reboot","halt"]}"#,
+    required: true,
+};
+pub(super) const ROLE: Param = Param {
+    name: "role",
+    schema: r#"{"type":"string","enum":["front","manager","logd"]}"#,
+    required: true,
+};
