@@ -16,6 +16,11 @@ use super::{config::DoorConfig, view::EmergencyView};
 /// Something the door is told.
 #[derive(Debug)]
 pub enum Command {
+    /// To listen on this port no more.
+    Close {
+        /// The port that clients see.
+        port: u16,
+    },
     /// What it should be from now on.
     Configure(Box<DoorConfig>),
     /// A listening socket for the box's port `port`: 80 is plain HTTP, any other TLS. The number

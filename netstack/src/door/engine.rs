@@ -241,6 +241,7 @@ impl Engine {
 
     fn obey(&mut self, command: Command, now: Instant) {
         match command {
+            Command::Close { port } => self.listeners.remove(port),
             Command::Configure(config) => {
                 let shown = config
                     .identity

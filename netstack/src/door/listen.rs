@@ -10,6 +10,7 @@ use mio::{
     Interest, Registry,
     net::{TcpListener, TcpStream},
 };
+use slab::Slab;
 
 use super::{
     census::{Admission, Group},
@@ -25,7 +26,9 @@ use super::{
 /// The listening sockets.
 #[derive(Default)]
 pub(super) struct Listeners {
-    all: Vec<Listener>,
+    all: Slab<Listener>,
+    /// Whose turn it is to be asked first.
+    first: usize,
     /// Accepting pauses until then: the process has no descriptor left.
     paused: Option<Instant>,
 }
@@ -50,12 +53,12 @@ impl Listeners {
         socket: StdListener,
         registry: &Registry,
     ) -> io::Result<()> {
-        let entry = if port == PLAIN_PORT {
-            Entry::Plain
-        } else {
-            Entry::Tls(port)
-        };
-        self.register(entry, socket, registry)
+        self.register(entry(port), socket, registry)
+    }
+
+    /// Closes the socket of the box's port `port`.
+    pub(super) fn remove(&mut self, port: u16) {
+        self.all.retain(|_, listener| listener.entry != entry(port));
     }
 
     /// Notes that connections wait at a listener.
@@ -67,7 +70,7 @@ impl Listeners {
 
     /// Whether connections wait that may be accepted.
     pub(super) fn is_waiting(&self, now: Instant) -> bool {
-        self.paused.is_none_or(|until| now >= until) && self.all.iter().any(|l| l.waiting)
+        self.paused.is_none_or(|until| now >= until) && self.all.iter().any(|(_, l)| l.waiting)
     }
 
     /// Whether accepting pauses.
@@ -88,28 +91,32 @@ impl Listeners {
     ) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         let mut socket = TcpListener::from_std(socket);
-        let key = self.all.iter().position(|listener| listener.entry == entry);
-        let key = key.unwrap_or(self.all.len());
+        let vacant = self.all.vacant_entry();
+        let key = vacant.key();
         registry.register(&mut socket, engine::listener_token(key), Interest::READABLE)?;
-        let listener = Listener {
+        vacant.insert(Listener {
             socket,
             entry,
             waiting: true,
-        };
-        match self.all.get_mut(key) {
-            Some(former) => *former = listener,
-            None => self.all.push(listener),
-        }
+        });
+        self.all
+            .retain(|other, listener| other == key || listener.entry != entry);
         Ok(())
     }
 
-    /// The next connection that waits, fairly over the listeners; the guard's probe first.
+    /// The next connection that waits, from one listener after the other.
     fn next(&mut self, now: Instant) -> io::Result<Option<(TcpStream, SocketAddr, Entry)>> {
         if self.paused.is_some_and(|until| now < until) {
             return Ok(None);
         }
         self.paused = None;
-        for listener in self.all.iter_mut().filter(|listener| listener.waiting) {
+        let slots = self.all.capacity().max(1);
+        self.first = (self.first + 1) % slots;
+        for slot in 0..slots {
+            let listener = self.all.get_mut((self.first + slot) % slots);
+            let Some(listener) = listener.filter(|listener| listener.waiting) else {
+                continue;
+            };
             match listener.socket.accept() {
                 Ok((stream, peer)) => return Ok(Some((stream, peer, listener.entry))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.waiting = false,
@@ -209,6 +216,13 @@ impl Engine {
             group,
             now,
         ))
+    }
+}
+
+fn entry(port: u16) -> Entry {
+    match port {
+        PLAIN_PORT => Entry::Plain,
+        port => Entry::Tls(port),
     }
 }
 

@@ -211,6 +211,8 @@ impl Session {
         }
         match &self.phase {
             Phase::Ended { .. } => (client + limits.linger, Wait::Stall),
+            // Half closed is nearly always closed: the rest is not waited for as long.
+            Phase::Tunnel if self.client_eof => (client.max(upstream) + limits.stall, Wait::Stall),
             Phase::Tunnel => (client.max(upstream) + limits.tunnel, Wait::Stall),
             Phase::Head {
                 began: Some(at), ..

@@ -88,6 +88,9 @@ impl Site {
                     "There is no service “{name}” on this server."
                 )))
             }
+            Some(Target::UnknownPort) => Way::Answer(not_found(
+                "The service that had this port is not on this server.",
+            )),
             Some(Target::Stranger) => Way::Answer(stranger(self.table.hostname())),
         }
     }

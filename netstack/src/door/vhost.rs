@@ -47,6 +47,8 @@ pub(super) enum Target {
     UnknownService(String),
     /// A name that is not the box's.
     Stranger,
+    /// A port that was a service's and is no more.
+    UnknownPort,
 }
 
 /// The routing table.
@@ -99,7 +101,8 @@ impl Table {
             },
             Entry::Tls(port) => match self.by_port.get(&port) {
                 Some(place) => Target::Place(Rc::clone(place)),
-                None => self.by_host(&host),
+                None if port == HTTPS_PORT => self.by_host(&host),
+                None => Target::UnknownPort,
             },
         })
     }
@@ -220,6 +223,7 @@ mod tests {
             Target::Plain { host } => format!("plain {host}"),
             Target::Probe => "probe".into(),
             Target::Stranger => "stranger".into(),
+            Target::UnknownPort => "unknown port".into(),
             Target::UnknownService(name) => format!("unknown {name}"),
         })
     }
@@ -263,6 +267,10 @@ mod tests {
         assert_eq!(to(Entry::Tls(8443), "10.0.2.15:8443").unwrap(), "demo");
         assert_eq!(to(Entry::Tls(8443), "any.example").unwrap(), "demo");
         assert_eq!(to(Entry::Tls(443), "10.0.2.15").unwrap(), "dashboard");
+        assert_eq!(
+            to(Entry::Tls(9443), "otter.local:9443").unwrap(),
+            "unknown port"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! New routes and certificates, under load.
 
 use std::{
+    net::TcpStream,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -75,6 +76,31 @@ fn a_new_certificate_is_shown_to_new_clients_and_old_ones_go_on() {
     });
     assert!(Client::tls(door.https, "otter.local", door.ca.pem()).is_err());
     assert_eq!(old.get("demo.otter.local", "/").unwrap().status, 200);
+    door.close();
+}
+
+#[test]
+fn a_port_that_is_given_up_refuses_and_others_go_on() {
+    let demo = Upstream::friendly();
+    let door = Door::with_demo(&demo.at);
+    let mut own = Client::tls(door.own_port, "127.0.0.1", door.ca.pem()).unwrap();
+    assert_eq!(own.get("127.0.0.1", "/").unwrap().status, 200);
+    let config = DoorConfig {
+        routes: Vec::new(),
+        ..door.config.clone()
+    };
+    door.configure(config);
+    until("the end of the route", || {
+        own.get("127.0.0.1", "/").unwrap().status == 404
+    });
+    door.sender.send(Command::Close { port: 8443 }).unwrap();
+    until("the end of the port", || {
+        TcpStream::connect(door.own_port).is_err()
+    });
+    assert_eq!(
+        door.client().get("otter.local", "/health").unwrap().status,
+        200
+    );
     door.close();
 }
 

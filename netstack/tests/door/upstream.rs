@@ -45,6 +45,7 @@ impl Upstream {
         let upstream = Self::at(door::Upstream::Tcp(address));
         let accept = move || {
             let stream: TcpStream = listener.accept().unwrap().0;
+            stream.set_nodelay(true).unwrap();
             let reader: Box<dyn Read + Send> = Box::new(stream.try_clone().unwrap());
             (reader, Box::new(stream) as Box<dyn Write + Send>)
         };
