@@ -63,9 +63,9 @@ impl Host for Fake {
         let mut tty = File::from(tty);
         let mut line = [0; 64];
         let n = tty.read(&mut line).map_err(|e| e.to_string())?;
-        write!(
+        writeln!(
             tty,
-            "the shell got {:?}\n",
+            "the shell got {:?}",
             str::from_utf8(&line[..n]).unwrap()
         )
         .map_err(|e| e.to_string())
