@@ -20,6 +20,8 @@ mod layout;
 mod mapper;
 mod modules;
 mod mounts;
+#[cfg(test)]
+mod on_loop_devices;
 mod probe;
 mod root;
 mod slots;

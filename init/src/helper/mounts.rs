@@ -18,12 +18,11 @@ pub(super) struct Mounted {
 /// What is mounted at `at`, the topmost.
 pub(super) fn at(at: &Path) -> Result<Option<Mounted>, HelperError> {
     let table = std::fs::read_to_string(TABLE).map_err(HelperError::file(TABLE, "read"))?;
-    Ok(table
+    let found = table
         .lines()
         .filter_map(parse)
-        .filter(|(place, _)| place == at)
-        .last()
-        .map(|found| found.1))
+        .rfind(|(place, _)| place == at);
+    Ok(found.map(|(_, mounted)| mounted))
 }
 
 /// Bytes in all and bytes free to use of the file system at `at`.

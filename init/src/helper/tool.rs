@@ -54,7 +54,8 @@ pub(super) fn run(program: &str, args: &[&str], patience: Duration) -> Result<St
     let deadline = Instant::now() + patience;
     let mut text = Vec::new();
     while !wait_for_news(&child, &output, deadline) {
-        if !drain(&mut output, &mut text) && Instant::now() >= deadline {
+        drain(&mut output, &mut text);
+        if Instant::now() >= deadline {
             let _ = child.signal(Signal::KILL);
             return Err(HelperError::ToolTooSlow {
                 program: program.to_owned(),
@@ -62,7 +63,8 @@ pub(super) fn run(program: &str, args: &[&str], patience: Duration) -> Result<St
             });
         }
     }
-    drain(&mut output, &mut text);
+    // What it started may write on: that is none of our business.
+    while drain(&mut output, &mut text) && Instant::now() < deadline {}
     let output = String::from_utf8_lossy(&text).trim().to_owned();
     match ended(&child) {
         Ended(Exit::Code(0)) => Ok(output),
@@ -117,19 +119,15 @@ fn wait_for_news(child: &Child, output: &File, deadline: Instant) -> bool {
     }
 }
 
-/// Reads what is there, keeping the last part. Whether there was anything.
+/// Reads some of what is there, keeping the last part. Whether there was anything.
 fn drain(output: &mut File, text: &mut Vec<u8>) -> bool {
-    let before = text.len();
     let mut piece = [0; 4096];
-    while let Ok(length @ 1..) = output.read(&mut piece) {
-        text.extend_from_slice(&piece[..length]);
-        let surplus = text.len().saturating_sub(MOST_OUTPUT);
-        text.drain(..surplus);
-        if surplus > 0 {
-            return true;
-        }
-    }
-    text.len() > before
+    let Ok(length @ 1..) = output.read(&mut piece) else {
+        return false;
+    };
+    text.extend_from_slice(&piece[..length]);
+    text.drain(..text.len().saturating_sub(MOST_OUTPUT));
+    true
 }
 
 fn ended(child: &Child) -> Ended {
