@@ -57,7 +57,7 @@ pub use view::{BootLine, EmergencyView, LineState, RoleLine};
 pub struct Setup {
     /// The plain loopback socket on which the guard asks for `/health`.
     pub probe: Option<TcpListener>,
-    /// How much it takes on.
+    /// How much it takes on; fewer connections if the process may not open enough descriptors.
     pub limits: Limits,
     /// Takes its log, a line at a time. It must not wait.
     pub log: Box<dyn FnMut(&str) + Send>,

@@ -60,7 +60,7 @@ impl Engine {
         }
         Ok(Self {
             poll,
-            limits: setup.limits,
+            limits: setup.limits.within_descriptors(),
             site: Site::new(now),
             tls: Tls::throw_away()?,
             listeners,

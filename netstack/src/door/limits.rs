@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
+
 /// The door's limits. [`Limits::default`] is what a box uses; tests and benchmarks set their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -72,6 +74,20 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// The same with no more connections than the process has descriptors for: each client may need
+    /// a second one, towards the service that answers.
+    pub(super) fn within_descriptors(mut self) -> Self {
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let clients = descriptors.saturating_sub(OWN_DESCRIPTORS) / 2;
+        let clients = usize::try_from(clients).unwrap_or(usize::MAX).max(1);
+        self.connections = self.connections.min(clients);
+        self
+    }
+}
+
+/// Descriptors that are not for clients: listeners, control, log, the loop's own.
+const OWN_DESCRIPTORS: u64 = 64;
 /// The most bytes of a request's head: 4 times what Apache allows one field.
 pub(super) const MAX_REQUEST_HEAD: usize = 32 * 1024;
 /// The most bytes of a response's head: some services set very large cookies.
@@ -100,3 +116,24 @@ pub(super) const SHED_AT_ONCE: usize = 32;
 pub(super) const REDIAL_PAUSE: Duration = Duration::from_millis(100);
 /// The most that is read and thrown away while a client takes its last answer.
 pub(super) const LINGER_BYTES: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_few_descriptors_takes_few_clients() {
+        let open = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let greedy = Limits {
+            connections: usize::MAX,
+            ..Limits::default()
+        };
+        let clients = greedy.within_descriptors().connections as u64;
+        assert!(clients >= 1 && clients <= open / 2, "{clients} of {open}");
+        let modest = Limits {
+            connections: 1,
+            ..Limits::default()
+        };
+        assert_eq!(modest.within_descriptors().connections, 1);
+    }
+}
