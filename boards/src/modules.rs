@@ -69,10 +69,7 @@ impl Modules {
     /// When the kernel's list of what is built in can't be read.
     pub fn put(&self, tree: &mut Tree, named: Option<&[String]>) -> Result<()> {
         let chosen: BTreeSet<&str> = match named {
-            Some(names) => names
-                .iter()
-                .flat_map(|name| self.with_dependencies(&canonical(name)))
-                .collect(),
+            Some(names) => self.closure(names),
             None => self.modules.keys().map(String::as_str).collect(),
         };
         let folder = format!("usr/lib/modules/{}", self.release);
@@ -110,6 +107,34 @@ impl Modules {
         let builtin = fs::read_to_string(self.source.join("modules.builtin"))?;
         tree.text(format!("{folder}/modules.builtin"), &builtin);
         Ok(())
+    }
+
+    /// All that has to be there for these to work: what they depend on, and the algorithms that
+    /// they ask the kernel for by an alias.
+    fn closure(&self, names: &[String]) -> BTreeSet<&str> {
+        let mut chosen = BTreeSet::new();
+        let mut open: Vec<String> = names.iter().map(|name| canonical(name)).collect();
+        while let Some(name) = open.pop() {
+            for name in self.with_dependencies(&name) {
+                if chosen.insert(name) {
+                    let soft = self.modules[name].soft.iter();
+                    open.extend(soft.flat_map(|soft| self.wished(soft)));
+                }
+            }
+        }
+        chosen
+    }
+
+    /// The modules that a `softdep` line wants loaded first, by name or by alias.
+    fn wished<'a>(&'a self, soft: &'a str) -> impl Iterator<Item = String> + use<'a> {
+        let before = soft.split("post:").next().unwrap_or_default();
+        let wanted: Vec<_> = before.split_whitespace().skip(1).collect();
+        let modules = self.modules.iter().filter(move |(name, module)| {
+            wanted.iter().any(|wish| {
+                **name == canonical(wish) || module.aliases.iter().any(|alias| alias == wish)
+            })
+        });
+        modules.map(|(name, _)| name.clone())
     }
 
     /// The module and, nearest first, all that it depends on: the order of `modules.dep`.
@@ -311,5 +336,21 @@ mod tests {
             .unwrap();
         assert!(tree.has("usr/lib/modules/6.12/kernel/lib/base.ko"));
         assert!(!tree.has("usr/lib/modules/6.12/kernel/net/veth.ko"));
+    }
+
+    #[test]
+    fn an_algorithm_asked_for_by_alias_comes_along() {
+        let mut all = btrfs_and_friends();
+        let mut generic = module("crypto/crc32c_generic.ko", &[]);
+        generic.aliases.push("crypto-crc32c".into());
+        all.modules.insert("crc32c_generic".into(), generic);
+        all.modules
+            .get_mut("base")
+            .unwrap()
+            .soft
+            .push("pre: crypto-crc32c".into());
+        let mut tree = Tree::default();
+        all.put(&mut tree, Some(&["btrfs".into()])).unwrap();
+        assert!(tree.has("usr/lib/modules/6.12/kernel/crypto/crc32c_generic.ko"));
     }
 }
