@@ -1,0 +1,418 @@
+//! Ranges of versions: which others a package can migrate from, to, or depends on.
+//!
+//! The grammar has no precedence: operators apply from left to right, and one that is left out
+//! repeats the last one written. The format's own reader ignores whatever it can't parse at the
+//! end, so that `>=1:0,<2:0` silently loses its upper bound; here that is an error with its place.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::version::{ExtendedVersion, Version, VersionError, number};
+
+/// A range of versions; shown as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct VersionRange {
+    text: String,
+    rule: Rule,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Rule {
+    Any,
+    Flavor(Option<String>),
+    Compare(Comparison, ExtendedVersion),
+    Not(Box<Rule>),
+    Both(Box<Rule>, Box<Rule>),
+    Either(Box<Rule>, Box<Rule>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Comparison {
+    Equal,
+    NotEqual,
+    Greater,
+    GreaterOrEqual,
+    Less,
+    LessOrEqual,
+    Caret,
+    Tilde,
+}
+
+impl VersionRange {
+    /// The range of every version, `*`.
+    pub fn any() -> Self {
+        let text = "*".to_owned();
+        Self {
+            text,
+            rule: Rule::Any,
+        }
+    }
+
+    /// The range of no version, `!`.
+    pub fn none() -> Self {
+        let rule = Rule::Not(Box::new(Rule::Any));
+        let text = "!".to_owned();
+        Self { text, rule }
+    }
+
+    /// Whether `version` is in the range.
+    pub fn contains(&self, version: &ExtendedVersion) -> bool {
+        self.rule.contains(version)
+    }
+}
+
+impl Rule {
+    fn contains(&self, version: &ExtendedVersion) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Flavor(flavor) => version.flavor == *flavor,
+            Self::Compare(comparison, other) => comparison.holds(version, other),
+            Self::Not(rule) => !rule.contains(version),
+            Self::Both(left, right) => left.contains(version) && right.contains(version),
+            Self::Either(left, right) => left.contains(version) || right.contains(version),
+        }
+    }
+}
+
+impl Comparison {
+    fn holds(self, version: &ExtendedVersion, other: &ExtendedVersion) -> bool {
+        let Some(order) = version.partial_cmp(other) else {
+            return self == Self::NotEqual;
+        };
+        let below = |bound: Version| order.is_ge() && *version < upper(other, bound);
+        match self {
+            Self::Equal => order.is_eq(),
+            Self::NotEqual => order.is_ne(),
+            Self::Greater => order.is_gt(),
+            Self::GreaterOrEqual => order.is_ge(),
+            Self::Less => order.is_lt(),
+            Self::LessOrEqual => order.is_le(),
+            Self::Caret => below(caret_end(&other.upstream)),
+            Self::Tilde => below(tilde_end(&other.upstream)),
+        }
+    }
+}
+
+/// The version that ends `^` and `~`: it keeps the flavor.
+fn upper(version: &ExtendedVersion, upstream: Version) -> ExtendedVersion {
+    ExtendedVersion {
+        flavor: version.flavor.clone(),
+        upstream,
+        downstream: Version::of(0),
+    }
+}
+
+/// The first number that is not zero, plus one; `1` if all are zero. Keeps the pre-release.
+fn caret_end(version: &Version) -> Version {
+    let first = version.numbers.iter().position(|number| *number != 0);
+    let mut end = version.clone();
+    match first {
+        Some(first) => {
+            end.numbers.truncate(first + 1);
+            end.numbers[first] = end.numbers[first].saturating_add(1);
+        }
+        None => end.numbers = vec![1],
+    }
+    end
+}
+
+/// The number after the first that is not zero, plus one. Keeps the pre-release.
+fn tilde_end(version: &Version) -> Version {
+    let first = version.numbers.iter().position(|number| *number != 0);
+    let mut end = version.clone();
+    let next = first.map_or(end.numbers.len().saturating_sub(1), |first| first + 1);
+    end.numbers.resize(next + 1, 0);
+    end.numbers[next] = end.numbers[next].saturating_add(1);
+    end
+}
+
+impl FromStr for VersionRange {
+    type Err = VersionError;
+
+    fn from_str(text: &str) -> Result<Self, VersionError> {
+        let mut parser = Parser {
+            text,
+            at: 0,
+            depth: 0,
+        };
+        let parsed = match text.starts_with(' ') {
+            true => Err("it begins with a space"),
+            false => parser.range(),
+        };
+        let parsed = parsed.and_then(|rule| match parser.rest() {
+            "" => Ok(rule),
+            _ => Err("nothing of a range begins here"),
+        });
+        match parsed {
+            Ok(rule) => {
+                let text = text.to_owned();
+                Ok(Self { text, rule })
+            }
+            Err(problem) => Err(VersionError {
+                text: text.to_owned(),
+                kind: "version range",
+                problem: format!("{problem} (character {})", parser.at + 1),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for VersionRange {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.text)
+    }
+}
+
+impl TryFrom<String> for VersionRange {
+    type Error = VersionError;
+
+    fn try_from(text: String) -> Result<Self, VersionError> {
+        text.parse()
+    }
+}
+
+impl From<VersionRange> for String {
+    fn from(range: VersionRange) -> Self {
+        range.text
+    }
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+    depth: usize,
+}
+
+type Parsed<T> = Result<T, &'static str>;
+
+impl<'a> Parser<'a> {
+    fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    fn spaces(&mut self) {
+        self.at += self.rest().len() - self.rest().trim_start_matches(' ').len();
+    }
+
+    fn eat(&mut self, token: &str) -> bool {
+        let found = self.rest().starts_with(token);
+        self.at += if found { token.len() } else { 0 };
+        found
+    }
+
+    fn eat_while(&mut self, wanted: impl Fn(u8) -> bool) -> &'a str {
+        let rest = self.rest();
+        let size = rest.bytes().take_while(|byte| wanted(*byte)).count();
+        self.at += size;
+        &rest[..size]
+    }
+
+    fn range(&mut self) -> Parsed<Rule> {
+        let mut rule = self.atom()?;
+        let mut either = false;
+        let mut atoms = 1;
+        loop {
+            self.spaces();
+            if self.eat("||") {
+                either = true;
+            } else if self.eat("&&") {
+                either = false;
+            } else if self.rest().is_empty() || self.rest().starts_with(')') {
+                return Ok(rule);
+            }
+            self.spaces();
+            atoms += 1;
+            if atoms > ATOMS {
+                return Err("it has too many parts");
+            }
+            let next = Box::new(self.atom()?);
+            let before = Box::new(rule);
+            rule = if either {
+                Rule::Either(before, next)
+            } else {
+                Rule::Both(before, next)
+            };
+        }
+    }
+
+    fn atom(&mut self) -> Parsed<Rule> {
+        self.depth += 1;
+        if self.depth > DEPTH {
+            return Err("it is nested too deeply");
+        }
+        let rule = self.atom_within();
+        self.depth -= 1;
+        rule
+    }
+
+    fn atom_within(&mut self) -> Parsed<Rule> {
+        if self.eat("(") {
+            self.spaces();
+            let rule = self.range()?;
+            self.spaces();
+            return if self.eat(")") {
+                Ok(rule)
+            } else {
+                Err("a closing parenthesis is missing")
+            };
+        }
+        if self.eat("*") {
+            return Ok(Rule::Any);
+        }
+        let comparison = self.comparison();
+        if comparison.is_none() && self.eat("!") {
+            self.spaces();
+            let ends = self.rest().is_empty() || self.rest().starts_with([')', '|', '&']);
+            let negated = if ends { Rule::Any } else { self.atom()? };
+            return Ok(Rule::Not(Box::new(negated)));
+        }
+        self.spaces();
+        let flavor = self.flavor()?;
+        if comparison.is_none() && flavor.is_some() && !self.eat(":") {
+            return Ok(Rule::Flavor(flavor.flatten()));
+        }
+        if comparison.is_some() && flavor.is_some() && !self.eat(":") {
+            return Err("a colon and a version must follow the flavor");
+        }
+        let version = self.version(flavor.flatten())?;
+        Ok(Rule::Compare(
+            comparison.unwrap_or(Comparison::Caret),
+            version,
+        ))
+    }
+
+    fn comparison(&mut self) -> Option<Comparison> {
+        let (_, comparison) = COMPARISONS
+            .iter()
+            .find(|(token, _)| self.rest().starts_with(token))?;
+        let (token, _) = COMPARISONS.iter().find(|(_, other)| other == comparison)?;
+        self.eat(token);
+        Some(*comparison)
+    }
+
+    /// `Some(None)` is the empty flavor, `#`.
+    fn flavor(&mut self) -> Parsed<Option<Option<String>>> {
+        if !self.eat("#") {
+            return Ok(None);
+        }
+        let name = self.eat_while(|byte| byte.is_ascii_lowercase());
+        Ok(Some((!name.is_empty()).then(|| name.to_owned())))
+    }
+
+    fn version(&mut self, flavor: Option<String>) -> Parsed<ExtendedVersion> {
+        let upstream = self.part()?;
+        let downstream = if self.eat(":") {
+            self.part()?
+        } else {
+            Version::of(0)
+        };
+        Ok(ExtendedVersion {
+            flavor,
+            upstream,
+            downstream,
+        })
+    }
+
+    fn part(&mut self) -> Parsed<Version> {
+        let begin = self.at;
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+        let text = self.eat_while(allowed);
+        let numbers = text.split('-').next().unwrap_or(text);
+        let parsed = match numbers.split('.').all(|text| number(text).is_some()) {
+            true => text.parse().map_err(|_| "this pre-release is not valid"),
+            false => Err("a version's numbers must stand here, without leading zeros"),
+        };
+        if parsed.is_err() {
+            self.at = begin;
+        }
+        parsed
+    }
+}
+
+/// Longer tokens before those they begin with.
+const COMPARISONS: [(&str, Comparison); 8] = [
+    (">=", Comparison::GreaterOrEqual),
+    ("<=", Comparison::LessOrEqual),
+    ("!=", Comparison::NotEqual),
+    ("=", Comparison::Equal),
+    ("<", Comparison::Less),
+    (">", Comparison::Greater),
+    ("^", Comparison::Caret),
+    ("~", Comparison::Tilde),
+];
+
+/// Levels of parentheses and negations, at most: parsing and evaluating them recurses.
+const DEPTH: usize = 64;
+
+/// Parts joined by operators, at most: evaluating them recurses, too.
+const ATOMS: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contains(range: &str, version: &str) -> bool {
+        let parsed: VersionRange = range.parse().unwrap_or_else(|error| panic!("{error}"));
+        parsed.contains(&version.parse().unwrap())
+    }
+
+    #[test]
+    fn comparisons_hold_as_the_facts_say() {
+        for (range, inside, outside) in [
+            ("=1:0", "1.0:0", "1:1"),
+            (">=1:0 <2:0", "1.9:3", "2:0"),
+            ("<2:0", "2.0.0-alpha:0", "2:0"),
+            ("1.2:0", "1.9:0", "2:0"),
+            ("^0", "0.9:0", "1:0"),
+            ("^0.3", "0.3.7:0", "0.4:0"),
+            ("~1.2.3", "1.2.9:0", "1.3:0"),
+            ("~0.4.1", "0.4.1:5", "0.4.2:0"),
+            ("~1", "1.0.5:0", "1.1:0"),
+            ("^1.0.0-beta.2", "1.5:0", "2-beta.2:0"),
+            ("!=1:0", "#knots:1:0", "1:0"),
+            ("#knots", "#knots:7:0", "7:0"),
+            ("#", "7:0", "#knots:7:0"),
+            (">=#knots:1:0", "#knots:2:0", "2:0"),
+            ("(>=25.0:0 <27.0:0) || (#knots)", "#knots:99:0", "27:0"),
+            ("!(=1:0)", "2:0", "1:0"),
+            ("=1:0 || =2:0 =3:0", "3:0", "4:0"),
+            ("=1:0 || =2:0 && <2:0", "1:0", "2:0"),
+        ] {
+            assert!(contains(range, inside), "{inside} in {range}");
+            assert!(!contains(range, outside), "{outside} not in {range}");
+        }
+        assert!(contains("*", "#x:1:0") && !contains("!", "1:0"));
+        assert!(VersionRange::any().contains(&"1:0".parse().unwrap()));
+        assert!(!VersionRange::none().contains(&"1:0".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_the_formats_own_reader_ignores_is_refused_with_its_place() {
+        for (range, place) in [
+            (">=1:0,<2:0", 6),
+            (">=1:0 garbage", 7),
+            (">=01:0", 3),
+            (" *", 1),
+            ("(=1:0", 6),
+            ("", 1),
+            ("=1:0 ||", 8),
+            ("=1:0)", 5),
+        ] {
+            let error = range.parse::<VersionRange>().unwrap_err().to_string();
+            assert!(
+                error.ends_with(&format!("(character {place})")),
+                "{range:?}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn nesting_and_length_are_bounded() {
+        let deep = format!("{}*{}", "(".repeat(100_000), ")".repeat(100_000));
+        assert!(deep.parse::<VersionRange>().is_err());
+        assert!("!".repeat(100_000).parse::<VersionRange>().is_err());
+        assert!("* ".repeat(100_000).parse::<VersionRange>().is_err());
+    }
+}

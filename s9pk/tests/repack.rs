@@ -1,0 +1,75 @@
+//! The writer gives the same bytes as the format's own packer for the same tree and key.
+
+use std::{fs, io::Cursor};
+
+use s9pk::{Archive, Content, Draft, Error, Key, Seekable, extract::extract, pack};
+
+const MINIMAL: &[u8] = include_bytes!("fixtures/minimal.s9pk");
+const TWO_ARCH: &[u8] = include_bytes!("fixtures/two-arch.s9pk");
+
+#[test]
+fn an_extracted_package_packed_again_is_the_same_file() {
+    for (name, original) in [("minimal", MINIMAL), ("two-arch", TWO_ARCH)] {
+        let archive = Archive::open(original.to_vec()).unwrap();
+        let directory = std::env::temp_dir().join(format!("s9pk-{name}-{}", std::process::id()));
+        extract(&archive, &directory).unwrap();
+        let draft = Draft::from_dir(&directory).unwrap();
+        let mut packed = Cursor::new(Vec::new());
+        pack(&draft, &key(), &mut packed).unwrap();
+        fs::remove_dir_all(&directory).unwrap();
+        assert!(packed.into_inner() == original, "{name}");
+    }
+}
+
+#[test]
+fn what_is_packed_opens_through_any_reader_and_is_read_back() {
+    let mut packed = Cursor::new(Vec::new());
+    let archive = Archive::open(MINIMAL.to_vec()).unwrap();
+    let mut draft = Draft::default();
+    for (path, _) in archive.tree().walk() {
+        let bytes = archive.read(&path, 1 << 20).unwrap();
+        draft.add(&path, Content::Bytes(bytes)).unwrap();
+    }
+    let service = b"[service]\n".to_vec();
+    draft
+        .add("service.toml", Content::Bytes(service.clone()))
+        .unwrap();
+    pack(&draft, &key(), &mut packed).unwrap();
+
+    let again = Archive::open(Seekable::new(packed)).unwrap();
+    again.verify().unwrap();
+    assert_eq!(again.signer(), key().public());
+    assert_eq!(again.read("service.toml", 100).unwrap(), service);
+    assert!(matches!(
+        again.read("service.toml", 3),
+        Err(Error::TooLarge { .. })
+    ));
+    assert!(matches!(again.read("absent", 3), Err(Error::Absent { .. })));
+    assert!(
+        again
+            .validate(Some("x86_64"))
+            .unwrap()
+            .needed
+            .contains("service.toml")
+    );
+}
+
+#[test]
+fn an_image_can_be_found_where_it_lies() {
+    let archive = Archive::open(TWO_ARCH.to_vec()).unwrap();
+    let extent = archive.extent("images/x86_64/main.squashfs").unwrap();
+    let image = &TWO_ARCH[extent.position as usize..extent.end().unwrap() as usize];
+    assert!(image.starts_with(b"hsqs"));
+}
+
+#[test]
+fn unsafe_paths_are_not_packed() {
+    for path in ["../x", "a//b", "", "a/..", "a\0b", "1/2/3/4/5/6/7/8/9/file"] {
+        let refused = Draft::default().add(path, Content::Bytes(Vec::new()));
+        assert!(refused.is_err(), "{path:?}");
+    }
+}
+
+fn key() -> Key {
+    Key::from_pem(include_str!("fixtures/keys/a.pem")).unwrap()
+}
