@@ -41,6 +41,8 @@ pub enum Content<'a> {
         source: &'a dyn ReadAt,
         /// Where in them.
         extent: Extent,
+        /// What must be there.
+        hash: Hash,
     },
 }
 
@@ -154,11 +156,22 @@ impl Content<'_> {
                 let metadata = fs::metadata(host).map_err(Error::io(host.display().to_string()))?;
                 Ok(metadata.len())
             }
-            Self::Part { extent, source } => {
+            Self::Part { extent, source, .. } => {
                 let length = source.size().map_err(Error::io(path))?;
                 extent.within(length, path)?;
                 Ok(extent.size)
             }
+        }
+    }
+
+    /// Refuses a part of another package that is not what was signed there.
+    pub(crate) fn expect(&self, path: &str, got: Hash) -> Result<(), Error> {
+        match self {
+            Self::Part { extent, hash, .. } if *hash != got => Err(Error::FileHash {
+                path: path.to_owned(),
+                position: extent.position,
+            }),
+            Self::Bytes(_) | Self::File(_) | Self::Part { .. } => Ok(()),
         }
     }
 
@@ -169,7 +182,7 @@ impl Content<'_> {
                 let file = File::open(host).map_err(Error::io(host.display().to_string()))?;
                 Box::new(file)
             }
-            Self::Part { source, extent } => Box::new(Part {
+            Self::Part { source, extent, .. } => Box::new(Part {
                 source: *source,
                 rest: *extent,
             }),

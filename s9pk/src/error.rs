@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{hash::Hash, key::PublicKey, profile::Deviation};
+use crate::{hash::Hash, profile::Deviation};
 
 /// Why a package could not be read, verified or written.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +46,8 @@ pub enum Error {
         "the signature in the header (byte 35) does not belong to this content and the key {signer}: the file was altered, fetch it again"
     )]
     BadSignature {
-        /// The key that the header names.
-        signer: PublicKey,
+        /// The key that the header names, in hexadecimal.
+        signer: String,
     },
     /// It is a sound package, but not the one that was asked for.
     #[error(

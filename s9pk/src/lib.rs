@@ -27,6 +27,7 @@ pub mod locale;
 pub mod manifest;
 pub mod profile;
 mod range;
+pub mod rewrite;
 pub mod sign;
 pub mod source;
 pub mod toc;

@@ -23,9 +23,9 @@ enum Rule {
     Any,
     Flavor(Option<String>),
     Compare(Comparison, ExtendedVersion),
-    Not(Box<Rule>),
-    Both(Box<Rule>, Box<Rule>),
-    Either(Box<Rule>, Box<Rule>),
+    Not(Box<Self>),
+    Both(Box<Self>, Box<Self>),
+    Either(Box<Self>, Box<Self>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,11 +284,7 @@ impl<'a> Parser<'a> {
     }
 
     fn comparison(&mut self) -> Option<Comparison> {
-        let (_, comparison) = COMPARISONS
-            .iter()
-            .find(|(token, _)| self.rest().starts_with(token))?;
-        let (token, _) = COMPARISONS.iter().find(|(_, other)| other == comparison)?;
-        self.eat(token);
+        let (_, comparison) = COMPARISONS.iter().find(|(token, _)| self.eat(token))?;
         Some(*comparison)
     }
 

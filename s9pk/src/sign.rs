@@ -35,7 +35,9 @@ impl Commitment {
         signer
             .verifying()
             .verify_prehashed_strict(self.digest(), Some(CONTEXT), &signature)
-            .map_err(|_| Error::BadSignature { signer: *signer })
+            .map_err(|_| Error::BadSignature {
+                signer: signer.to_string(),
+            })
     }
 
     fn digest(&self) -> Sha512 {

@@ -303,7 +303,8 @@ fn copy(
             });
         }
         if count == 0 {
-            return Ok(hasher.finalize().into());
+            let hash = hasher.finalize().into();
+            return content.expect(path, hash).map(|()| hash);
         }
         hasher.update(&buffer[..count]);
         out.write_all(&buffer[..count])
@@ -323,10 +324,7 @@ fn priority(name: &str) -> usize {
         "icon" => name.rsplit_once('.').map_or(name, |(stem, _)| stem) == "icon",
         known => name == known,
     };
-    PRIORITY
-        .iter()
-        .position(|name| known(name))
-        .unwrap_or(PRIORITY.len())
+    PRIORITY.iter().position(known).unwrap_or(PRIORITY.len())
 }
 
 const PRIORITY: [&str; 8] = [

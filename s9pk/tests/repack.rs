@@ -2,7 +2,12 @@
 
 use std::{fs, io::Cursor};
 
-use s9pk::{Archive, Content, Draft, Error, Key, Seekable, extract::extract, pack};
+use s9pk::{
+    Archive, Content, Draft, Error, Key, Seekable,
+    extract::extract,
+    pack,
+    rewrite::{resign, select},
+};
 
 const MINIMAL: &[u8] = include_bytes!("fixtures/minimal.s9pk");
 const TWO_ARCH: &[u8] = include_bytes!("fixtures/two-arch.s9pk");
@@ -72,4 +77,48 @@ fn unsafe_paths_are_not_packed() {
 
 fn key() -> Key {
     Key::from_pem(include_str!("fixtures/keys/a.pem")).unwrap()
+}
+
+#[test]
+fn a_filtered_package_is_the_file_that_the_formats_own_filter_wrote() {
+    let archive = Archive::open(TWO_ARCH.to_vec()).unwrap();
+    let mut out = Cursor::new(Vec::new());
+    let commitment = select(&archive, "x86_64", &mut out).unwrap();
+    assert_eq!(commitment, archive.commitment());
+    let expected: &[u8] = include_bytes!("fixtures/two-arch.x86_64.s9pk");
+    assert!(out.into_inner() == expected);
+}
+
+#[test]
+fn a_filtered_package_says_what_was_left_out() {
+    let filtered: &[u8] = include_bytes!("fixtures/two-arch.x86_64.s9pk");
+    let archive = Archive::open(filtered.to_vec()).unwrap();
+    archive.validate(Some("x86_64")).unwrap();
+    assert!(!archive.has_file("images/aarch64/main.squashfs"));
+    assert!(matches!(
+        archive.read("images/aarch64", 9),
+        Err(Error::LeftOut { .. })
+    ));
+}
+
+#[test]
+fn a_package_signed_anew_keeps_its_root_and_reads_its_manifest_first() {
+    let archive = Archive::open(MINIMAL.to_vec()).unwrap();
+    let mut out = Cursor::new(Vec::new());
+    let other = Key::from_pem(include_str!("fixtures/keys/b.pem")).unwrap();
+    resign(&archive, &other, &mut out).unwrap();
+    let again = Archive::open(out.into_inner()).unwrap();
+    again.verify().unwrap();
+    assert_eq!(again.root_sighash(), archive.root_sighash());
+    assert_eq!(again.signer(), other.public());
+    let manifest = again.extent("manifest.json").unwrap();
+    assert_eq!(manifest.position, 155 + 316);
+}
+
+#[test]
+fn a_damaged_body_is_not_carried_over() {
+    let damaged: &[u8] = include_bytes!("fixtures/bad-content-license-bit.s9pk");
+    let archive = Archive::open(damaged.to_vec()).unwrap();
+    let refused = resign(&archive, &key(), &mut Cursor::new(Vec::new()));
+    assert!(matches!(refused, Err(Error::FileHash { .. })));
 }
