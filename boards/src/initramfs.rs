@@ -33,7 +33,7 @@ pub fn build(
 ) -> Result<()> {
     let mut tree = Tree::default();
     tree.file("init", 0o755, &binaries.init);
-    for folder in ["proc", "sys", "run", "root", "newroot"] {
+    for folder in ["proc", "sys", "run", "root", "sysroot"] {
         tree.directory(folder, 0o755);
     }
     applets(&mut tree, packages)?;
