@@ -1,8 +1,9 @@
-//! `pilot`, the command line: asks and steers the box it runs on.
+//! `pilot`, the command line: asks and steers the box it runs on, and makes packages.
 #![forbid(unsafe_code)]
 
 mod api;
 mod box_commands;
+mod package_commands;
 
 use std::process::ExitCode;
 
@@ -20,11 +21,15 @@ struct Arguments {
 enum Command {
     #[command(flatten)]
     Box(box_commands::BoxCommand),
+    /// Make packages and look into them
+    #[command(subcommand)]
+    S9pk(package_commands::PackageCommand),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Box(command) => box_commands::run(&command),
+        Command::Box(command) => box_commands::run(&command).map_err(|e| e.to_string()),
+        Command::S9pk(command) => package_commands::run(&command).map_err(|e| e.to_string()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

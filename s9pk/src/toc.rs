@@ -115,7 +115,8 @@ pub fn name_problem(name: &str) -> Option<&'static str> {
         "" => Some("a name can't be empty"),
         "." | ".." => Some("a name can't mean a directory"),
         _ if name.contains('/') => Some("a name can't hold a slash"),
-        _ if name.contains('\0') => Some("a name can't hold a NUL byte"),
+        // NUL ends names in the kernel, escape sequences steer the terminal they are shown on.
+        _ if name.contains(char::is_control) => Some("a name can't hold control characters"),
         _ if name.len() > limits::NAME_SIZE => Some("a name can't have more than 255 bytes"),
         _ => None,
     }
@@ -244,7 +245,7 @@ mod tests {
 
     #[test]
     fn unsafe_names_are_refused() {
-        for name in ["", ".", "..", "a/b", "a\0b", &"x".repeat(256)] {
+        for name in ["", ".", "..", "a/b", "a\0b", "\x1b[2J", &"x".repeat(256)] {
             let bytes = encode([entry(name, Kind::Missing)].iter());
             assert!(
                 parse(&bytes, 0, &mut Profile::strict()).is_err(),

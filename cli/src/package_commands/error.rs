@@ -1,0 +1,64 @@
+//! What can go wrong with a package on the command line, as sentences.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// Why a command about packages failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PackageError {
+    /// The package, or a file for it.
+    #[error("{}: {source}", path.display())]
+    Package {
+        /// The package or key.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: s9pk::Error,
+    },
+    /// A file can't be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The `service.toml` can't be packed.
+    #[error("{}: {problem}", path.display())]
+    Recipe {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and the remedy.
+        problem: String,
+    },
+    /// A tool that makes images is not there or failed.
+    #[error("mksquashfs could not make an image of {}: {why}", source_path.display())]
+    Image {
+        /// The folder.
+        source_path: PathBuf,
+        /// What it said.
+        why: String,
+    },
+    /// What was found does not fit into JSON.
+    #[error("the package can't be shown as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl PackageError {
+    /// Says which file `source` happened to.
+    pub(crate) fn io(path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            path: path.as_ref().to_owned(),
+            source,
+        }
+    }
+}
+
+/// Says which package or key `source` is about.
+pub(crate) fn at(path: &Path) -> impl FnOnce(s9pk::Error) -> PackageError {
+    move |source| PackageError::Package {
+        path: path.to_owned(),
+        source,
+    }
+}

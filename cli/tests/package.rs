@@ -1,0 +1,170 @@
+//! `pilot s9pk` as its users run it. Images need `mksquashfs`, which `cargo boot` installs.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+#[test]
+fn a_service_toml_becomes_a_package_that_verifies_and_is_the_same_each_time() {
+    let folder = Folder::new("recipe");
+    folder.write_service();
+    folder.pilot(&["s9pk", "keygen", "-o", "key.pem"]);
+    let pack = [
+        "s9pk",
+        "pack",
+        "source/service.toml",
+        "--key",
+        "key.pem",
+        "-o",
+    ];
+    folder.pilot(&[&pack[..], &["a.s9pk"]].concat());
+    folder.pilot(&[&pack[..], &["b.s9pk"]].concat());
+    assert!(folder.read("a.s9pk") == folder.read("b.s9pk"));
+
+    let verified = folder.pilot(&["s9pk", "verify", "a.s9pk"]);
+    assert!(verified.contains("hello 1.0.0:0 (Hello)"), "{verified}");
+    let service = folder.pilot(&["s9pk", "cat", "a.s9pk", "service.toml"]);
+    assert_eq!(service.as_bytes(), folder.read("source/service.toml"));
+    let json = folder.pilot(&["s9pk", "inspect", "--json", "a.s9pk"]);
+    let shown: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(shown["manifest"]["volumes"], serde_json::json!(["main"]));
+    assert_eq!(
+        shown["manifest"]["images"]["main"]["arch"][0],
+        std::env::consts::ARCH
+    );
+    let left: Vec<_> = fs::read_dir(&folder.0).unwrap().collect();
+    assert_eq!(left.len(), 4, "key, source and two packages: {left:?}");
+}
+
+#[test]
+fn an_extracted_package_is_packed_again_and_compared() {
+    let folder = Folder::new("again");
+    let sample = samples().join("minimal.s9pk");
+    let sample = sample.to_str().unwrap();
+    let key = samples().join("keys/a.pem");
+    let key = ["--key", key.to_str().unwrap()];
+    folder.pilot(&["s9pk", "extract", sample, "tree"]);
+    folder.pilot(&[&["s9pk", "pack", "tree", "-o", "again.s9pk"], &key[..]].concat());
+    assert!(folder.read("again.s9pk") == fs::read(sample).unwrap());
+    fs::write(folder.0.join("tree/LICENSE.md"), "other").unwrap();
+    folder.pilot(&[&["s9pk", "pack", "tree", "-o", "other.s9pk"], &key[..]].concat());
+    let difference = folder.pilot(&["s9pk", "diff", sample, "other.s9pk"]);
+    assert_eq!(difference, "~ LICENSE.md (file 27 -> file 5)\n");
+}
+
+#[test]
+fn what_is_damaged_or_odd_is_refused_in_words() {
+    let folder = Folder::new("refused");
+    let verify = |name: &str, more: &[&str]| {
+        let path = samples().join(name);
+        folder.run(&[&["s9pk", "verify", path.to_str().unwrap()], more].concat())
+    };
+    let damaged = verify("bad-content-license-bit.s9pk", &[]);
+    assert!(!damaged.status.success());
+    let said = String::from_utf8(damaged.stderr).unwrap();
+    assert!(
+        said.contains("LICENSE.md") && said.contains("fetch it again"),
+        "{said}"
+    );
+
+    assert!(!verify("ok-trailing-garbage.s9pk", &[]).status.success());
+    let lenient = verify("ok-trailing-garbage.s9pk", &["--lenient"]);
+    assert!(lenient.status.success());
+    assert!(
+        String::from_utf8(lenient.stdout)
+            .unwrap()
+            .contains("let pass:    27 bytes")
+    );
+}
+
+#[test]
+fn a_package_that_is_not_complete_is_not_made() {
+    let folder = Folder::new("incomplete");
+    folder.write_service();
+    fs::remove_file(folder.0.join("source/LICENSE.md")).unwrap();
+    folder.pilot(&["s9pk", "keygen", "-o", "key.pem"]);
+    let packed = folder.run(&["s9pk", "pack", "source", "-o", "x.s9pk", "--key", "key.pem"]);
+    assert!(!packed.status.success());
+    let said = String::from_utf8(packed.stderr).unwrap();
+    assert!(said.contains("LICENSE.md is missing"), "{said}");
+    let left: Vec<_> = fs::read_dir(&folder.0).unwrap().collect();
+    assert_eq!(left.len(), 2, "key and source: {left:?}");
+}
+
+/// A folder of a test, gone when it passes.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("pilot-s9pk-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write_service(&self) {
+        let write = |path: &str, text: &str| {
+            let path = self.0.join("source").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("service.toml", SERVICE);
+        write("icon.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>");
+        write("LICENSE.md", "MIT");
+        write("instructions.md", "Open it.");
+        write("rootfs/etc/hostname", "hello");
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_pilot"))
+            .args(arguments)
+            .current_dir(&self.0)
+            .output()
+            .unwrap()
+    }
+
+    fn pilot(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn read(&self, path: &str) -> Vec<u8> {
+        fs::read(self.0.join(path)).unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+}
+
+fn samples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../s9pk/tests/fixtures")
+}
+
+const SERVICE: &str = r#"
+[package]
+id = "hello"
+version = "1.0.0:0"
+title = "Hello"
+license = "MIT"
+description = "Says hello"
+upstream_repo = "https://example.com/hello"
+
+[image.main]
+source = "rootfs"
+command = ["/bin/hello"]
+env = { LANG = "C.UTF-8" }
+
+[[daemon]]
+name = "main"
+
+[volumes]
+main = "/data"
+"#;
