@@ -3,21 +3,20 @@
 //! Sizes are known before contents are read, so places are too: bodies are hashed while they are
 //! copied to theirs, tables and header are written over the gap in front of them at the end.
 
-use std::{
-    collections::VecDeque,
-    io::{Read, Seek, SeekFrom, Write},
-};
+mod plan;
 
+use std::io::{Read, Seek, SeekFrom, Write};
+
+pub(crate) use self::plan::Order;
+use self::plan::Plan;
 use crate::{
-    draft::{Content, Directory, Draft, Node},
+    draft::{Content, Draft},
     error::Error,
     hash::Hash,
     header::Header,
-    key::Key,
-    limits,
+    key::{Key, PublicKey},
     sign::Commitment,
-    source::Extent,
-    toc::{self, Entry, Kind},
+    toc::Kind,
 };
 
 /// Writes the package of `draft` to `out` from its start, signed with `key`.
@@ -35,26 +34,17 @@ pub fn pack<W: Write + Seek>(
     write(draft, Order::Fresh, sign, out)
 }
 
-/// The order of a package's root table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// By name, as the packer writes new packages.
-    Fresh,
-    /// What is read first comes first, as it writes packages again that it had read.
-    Rewritten,
-}
-
 /// As [`pack`], for any source of the signature.
 pub(crate) fn write<W: Write + Seek>(
     draft: &Draft<'_>,
     order: Order,
-    sign: impl FnOnce(&Commitment) -> Result<(crate::key::PublicKey, [u8; 64]), Error>,
+    sign: impl FnOnce(&Commitment) -> Result<(PublicKey, [u8; 64]), Error>,
     out: &mut W,
 ) -> Result<Commitment, Error> {
     let mut plan = Plan::new(draft, order)?;
     plan.copy_bodies(out)?;
     plan.seal();
-    let root = &plan.places[0].entry;
+    let root = plan.root();
     let Kind::Directory { toc: root_toc } = root.kind else {
         unreachable!("a plan's first place is the root directory");
     };
@@ -71,213 +61,10 @@ pub(crate) fn write<W: Write + Seek>(
     };
     put(out, 0, &header.encode())?;
     plan.write_tables(out)?;
-    out.seek(SeekFrom::Start(plan.end))
+    out.seek(SeekFrom::Start(plan.end()))
         .map_err(Error::io(WRITING))?;
     out.flush().map_err(Error::io(WRITING))?;
     Ok(commitment)
-}
-
-/// Every entry with its place, parents before children, in the order of their bodies.
-struct Plan<'d, 'a> {
-    places: Vec<Place<'d, 'a>>,
-    end: u64,
-}
-
-struct Place<'d, 'a> {
-    entry: Entry,
-    path: String,
-    content: Option<&'d Content<'a>>,
-    max_size: Option<u64>,
-    children: std::ops::Range<usize>,
-}
-
-impl<'d, 'a> Plan<'d, 'a> {
-    /// Breadth first: a table gives its entries their places as it is placed itself.
-    fn new(draft: &'d Draft<'a>, order: Order) -> Result<Self, Error> {
-        let mut places = vec![Place::directory(String::new(), String::new(), &draft.root)];
-        let mut queue = VecDeque::from([(0, &draft.root)]);
-        let mut end = limits::HEADER_SIZE;
-        let mut tables = 0;
-        while let Some((parent, directory)) = queue.pop_front() {
-            let mut children = list(&places[parent].path, directory)?;
-            let order = if parent == 0 { order } else { Order::Fresh };
-            children.sort_by(|(left, _), (right, _)| order.key(left).cmp(&order.key(right)));
-            let size = toc::size(children.iter().map(|(place, _)| &place.entry));
-            tables += size;
-            check_table(&places[parent].path, size, tables)?;
-            if parent == 0 {
-                places[0].set_place(&mut end, size);
-            }
-            let begin = places.len();
-            for (mut place, directory) in children {
-                let inner = directory
-                    .map(|directory| list(&place.path, directory))
-                    .transpose()?;
-                let inner =
-                    inner.map(|inner| toc::size(inner.iter().map(|(place, _)| &place.entry)));
-                let size = inner.unwrap_or(place.entry.size);
-                place.set_place(&mut end, size);
-                queue.extend(directory.map(|directory| (places.len(), directory)));
-                places.push(place);
-            }
-            places[parent].children = begin..places.len();
-        }
-        Ok(Self { places, end })
-    }
-
-    fn copy_bodies<W: Write + Seek>(&mut self, out: &mut W) -> Result<(), Error> {
-        let mut buffer = vec![0; limits::COPY_BUFFER];
-        for place in &mut self.places {
-            let (Kind::File { position }, Some(content)) = (place.entry.kind, place.content) else {
-                continue;
-            };
-            out.seek(SeekFrom::Start(position))
-                .map_err(Error::io(WRITING))?;
-            place.entry.hash = copy(&place.path, content, place.entry.size, out, &mut buffer)?;
-        }
-        Ok(())
-    }
-
-    /// Hashes directories from the innermost out.
-    fn seal(&mut self) {
-        for index in (0..self.places.len()).rev() {
-            if !matches!(self.places[index].entry.kind, Kind::Directory { .. }) {
-                continue;
-            }
-            let mut entries = self.entries(index);
-            let full = toc::size(entries.iter());
-            entries.sort_by(|left, right| left.name.cmp(&right.name));
-            let hash = toc::sighash(&entries);
-            let place = &mut self.places[index];
-            place.entry.hash = hash;
-            place.entry.size = place.max_size.unwrap_or(full);
-        }
-    }
-
-    fn write_tables<W: Write + Seek>(&self, out: &mut W) -> Result<(), Error> {
-        for index in 0..self.places.len() {
-            if let Kind::Directory { toc: extent } = self.places[index].entry.kind {
-                put(
-                    out,
-                    extent.position,
-                    &toc::encode(self.entries(index).iter()),
-                )?;
-            }
-        }
-        Ok(())
-    }
-
-    fn entries(&self, index: usize) -> Vec<Entry> {
-        let children = self.places[index].children.clone();
-        self.places[children]
-            .iter()
-            .map(|place| place.entry.clone())
-            .collect()
-    }
-}
-
-impl<'d, 'a> Place<'d, 'a> {
-    fn directory(name: String, path: String, directory: &'d Directory<'a>) -> Self {
-        let kind = Kind::Directory {
-            toc: Extent {
-                position: 0,
-                size: 0,
-            },
-        };
-        let mut place = Self::new(name, path, kind, UNKNOWN, 0);
-        place.max_size = directory.max_size;
-        place
-    }
-
-    fn new(name: String, path: String, kind: Kind, hash: Hash, size: u64) -> Self {
-        Self {
-            entry: Entry {
-                name,
-                hash,
-                size,
-                kind,
-            },
-            path,
-            content: None,
-            max_size: None,
-            children: 0..0,
-        }
-    }
-
-    /// Takes the next `size` bytes of the file.
-    fn set_place(&mut self, end: &mut u64, size: u64) {
-        match &mut self.entry.kind {
-            Kind::Missing => return,
-            Kind::File { position } => *position = *end,
-            Kind::Directory { toc } => {
-                *toc = Extent {
-                    position: *end,
-                    size,
-                }
-            }
-        }
-        *end += size;
-    }
-}
-
-impl Order {
-    /// Directories, then files, then what was left out; in each, by priority and name.
-    fn key<'e>(self, place: &'e Place<'_, '_>) -> (u8, usize, &'e str) {
-        let entry = &place.entry;
-        let group = match entry.kind {
-            Kind::Directory { .. } => 0,
-            Kind::File { .. } => 1,
-            Kind::Missing => 2,
-        };
-        let prioritised = self == Self::Rewritten && group < 2;
-        let priority = if prioritised {
-            priority(&entry.name)
-        } else {
-            0
-        };
-        (group, priority, &entry.name)
-    }
-}
-
-type Listed<'d, 'a> = Vec<(Place<'d, 'a>, Option<&'d Directory<'a>>)>;
-
-fn list<'d, 'a>(path: &str, directory: &'d Directory<'a>) -> Result<Listed<'d, 'a>, Error> {
-    let nodes = directory.nodes.iter();
-    nodes
-        .map(|(name, node)| {
-            let path = match path {
-                "" => name.clone(),
-                _ => format!("{path}/{name}"),
-            };
-            let name = name.clone();
-            Ok(match node {
-                Node::Directory(inner) => (Place::directory(name, path, inner), Some(inner)),
-                Node::Missing { hash, size } => {
-                    (Place::new(name, path, Kind::Missing, *hash, *size), None)
-                }
-                Node::File(content) => {
-                    let size = content.size(&path)?;
-                    let kind = Kind::File { position: 0 };
-                    let mut place = Place::new(name, path, kind, UNKNOWN, size);
-                    place.content = Some(content);
-                    (place, None)
-                }
-            })
-        })
-        .collect()
-}
-
-fn check_table(path: &str, size: u64, all: u64) -> Result<(), Error> {
-    if size <= limits::TOC_SIZE && all <= limits::ALL_TOCS_SIZE {
-        return Ok(());
-    }
-    Err(Error::TocTooLarge {
-        path: path.to_owned(),
-        position: 0,
-        size,
-        limit: limits::TOC_SIZE,
-        reason: "the limit for one table; pack fewer files, or put them into an image",
-    })
 }
 
 fn copy(
@@ -317,28 +104,5 @@ fn put<W: Write + Seek>(out: &mut W, position: u64, bytes: &[u8]) -> Result<(), 
         .and_then(|_| out.write_all(bytes))
         .map_err(Error::io(WRITING))
 }
-
-/// What readers want first.
-fn priority(name: &str) -> usize {
-    let known = |known: &&str| match *known {
-        "icon" => name.rsplit_once('.').map_or(name, |(stem, _)| stem) == "icon",
-        known => name == known,
-    };
-    PRIORITY.iter().position(known).unwrap_or(PRIORITY.len())
-}
-
-const PRIORITY: [&str; 8] = [
-    "manifest.json",
-    "icon",
-    "LICENSE.md",
-    "instructions.md",
-    "dependencies",
-    "javascript.squashfs",
-    "assets.squashfs",
-    "images",
-];
-
-/// Stands where a hash is not known yet.
-const UNKNOWN: Hash = Hash::ZERO;
 
 const WRITING: &str = "writing the package";
