@@ -40,20 +40,7 @@ pub fn build(folder: &Path, packages: &Packages) -> Result<Demo> {
     squash(&image_tree(&source, packages)?, &image)?;
     squash(&script_tree(), &script)?;
 
-    let mut package = Tree::default();
-    for file in [
-        "LICENSE.md",
-        "icon.svg",
-        "instructions.md",
-        "manifest.json",
-        "service.toml",
-    ] {
-        package.file(file, 0o644, source.join(file));
-    }
-    package.file("javascript.squashfs", 0o644, &script);
-    package.file("images/x86_64/main.squashfs", 0o644, &image);
-    package.text("images/x86_64/main.json", IMAGE_CONFIG);
-    package.text("images/x86_64/main.env", IMAGE_ENVIRONMENT);
+    let package = package_tree(&source, &image, &script);
     let inputs = format!("{} {}", package.digest()?, secret.public());
     let path = folder.join("demo.s9pk");
     cache::fresh(&path, &inputs, |path| {
