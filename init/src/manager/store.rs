@@ -13,6 +13,7 @@ use services::{
     catalog::{Catalog, Found},
     keys::KeyRing,
     package::Place,
+    reader,
     reconcile::{Action, Inputs, Reconciler},
     registry::{Desired, Registry},
     view::{Heard, ServiceView},
@@ -76,7 +77,7 @@ impl Store {
         Ok(Self {
             registry: Registry::load(&folder.join("services.json")).map_err(|e| e.to_string())?,
             keys: KeyRing::load(&folder.join("keys.json")).map_err(|e| e.to_string())?,
-            catalog: Catalog::new(Catalog::folders_of_the_box(), |_| Err(String::new())),
+            catalog: Catalog::new(Catalog::folders_of_the_box(), reader::read),
             reconciler: Reconciler::new(Place::default()),
             issuer,
         })

@@ -53,7 +53,7 @@ impl Pid1 {
             Action::Coldplug => {
                 let also = match self.stage {
                     Stage::Initramfs => &[][..],
-                    Stage::Root => net::MODULES,
+                    Stage::Root => &[net::MODULES, services::MODULES].concat(),
                 };
                 let arguments = [&["coldplug"], also].concat();
                 self.start_job(Purpose::Coldplug, &arguments, step.deadline);
