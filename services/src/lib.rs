@@ -13,6 +13,7 @@
 //! | [`reconcile`] | what to ask of PID 1 so that what runs is what should run |
 //! | [`view`] | a service as its owner sees it |
 //! | [`report`] | what a container's agent says of itself |
+//! | [`reader`] | a package file, verified to the last byte |
 //! | [`registry`] | what the box remembers: each service's number, and whether it is to run |
 //! | [`keys`] | which publisher's key each service has |
 //! | [`durable`] | files that survive a power cut |
@@ -24,6 +25,7 @@ pub mod durable;
 pub mod keys;
 pub mod package;
 pub mod plan;
+pub mod reader;
 pub mod reconcile;
 pub mod registry;
 pub mod report;
