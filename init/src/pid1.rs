@@ -349,8 +349,8 @@ impl Pid1 {
                     generation,
                     why,
                 } => self.replace(role, generation, &why),
-                Message::DoorAnswers => self.role_answers(Role::Front),
-                Message::ManagerAnswers => self.role_answers(Role::Manager),
+                Message::DoorAnswers => self.step_done(Action::Front),
+                Message::ManagerAnswers => self.step_done(Action::Manager),
                 Message::Net(status) => self.net_is(&status),
                 Message::Order(order, reply) => {
                     let _ = reply.try_send(self.obey(order, now));
@@ -534,7 +534,7 @@ fn stage() -> Stage {
     const TMPFS: i64 = 0x0102_1994;
     const RAMFS: i64 = 0x8584_58f6;
     match rustix::fs::statfs("/") {
-        Ok(found) if [TMPFS, RAMFS].contains(&(found.f_type as i64)) => Stage::Initramfs,
+        Ok(found) if [TMPFS, RAMFS].contains(&found.f_type) => Stage::Initramfs,
         _ => Stage::Root,
     }
 }

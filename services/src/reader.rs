@@ -115,7 +115,9 @@ fn image(archive: &Archive<File>, id: &str) -> Result<PackageImage, ReadError> {
         size: extent.size,
         command: command.collect(),
         env: environment(&text(archive, &image_path(ARCH, id, "env"))?),
-        user: config.user.filter(|user| !user.is_empty() && user != "root"),
+        user: config
+            .user
+            .filter(|user| !user.is_empty() && user != "root"),
         workdir: config.workdir.filter(|path| path.is_absolute()),
     })
 }

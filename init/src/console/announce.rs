@@ -17,7 +17,7 @@ use super::views;
 pub(crate) struct Announcer {
     seen: Arc<BoxStatus>,
     /// The running step that was already said to take long.
-    slow: Option<String>,
+    slow: Vec<String>,
 }
 
 impl Announcer {
@@ -59,11 +59,11 @@ impl Announcer {
     }
 
     fn takes_long(&mut self, step: &StepReport, now: Duration) -> bool {
-        let said = self.slow.as_ref() == Some(&step.name);
+        let said = self.slow.contains(&step.name);
         if said || now.saturating_sub(step.began) < SLOW_STEP {
             return false;
         }
-        self.slow = Some(step.name.clone());
+        self.slow.push(step.name.clone());
         true
     }
 

@@ -96,12 +96,11 @@ impl Judge {
 mod tests {
     use super::*;
 
-    const MS: fn(u64) -> Duration = Duration::from_millis;
     const LIMITS: Limits = Limits {
-        suspicious: MS(500),
-        quiet: MS(400),
-        hopeless: MS(10_000),
-        startup: MS(30_000),
+        suspicious: Duration::from_millis(500),
+        quiet: Duration::from_millis(400),
+        hopeless: Duration::from_millis(10_000),
+        startup: Duration::from_millis(30_000),
     };
 
     fn waiting(cpu_ticks: u64) -> Option<Snapshot> {
@@ -114,11 +113,14 @@ mod tests {
     }
 
     fn judge(each: impl Fn(u64) -> Option<Snapshot>) -> Option<(u64, Verdict)> {
-        let mut judge = Judge::new(LIMITS, MS(0));
-        judge.sign(MS(0));
+        let mut judge = Judge::new(LIMITS, Duration::from_millis(0));
+        judge.sign(Duration::from_millis(0));
         (0..200).map(|n| n * 100).find_map(|ms| {
-            let threads = judge.is_suspicious(MS(ms)).then(|| each(ms)).flatten();
-            match judge.verdict(MS(ms), threads) {
+            let threads = judge
+                .is_suspicious(Duration::from_millis(ms))
+                .then(|| each(ms))
+                .flatten();
+            match judge.verdict(Duration::from_millis(ms), threads) {
                 Verdict::Alive => None,
                 verdict => Some((ms, verdict)),
             }
@@ -129,7 +131,7 @@ mod tests {
     fn silence_with_sleeping_threads_is_death_within_a_second() {
         assert_eq!(
             judge(|_| waiting(7)),
-            Some((900, Verdict::Blocked(MS(900))))
+            Some((900, Verdict::Blocked(Duration::from_millis(900))))
         );
     }
 
@@ -145,30 +147,36 @@ mod tests {
         };
         assert_eq!(
             judge(starved),
-            Some((10_000, Verdict::Hopeless(MS(10_000))))
+            Some((10_000, Verdict::Hopeless(Duration::from_millis(10_000))))
         );
         assert_eq!(
             judge(|ms| waiting(ms / 100)),
-            Some((10_000, Verdict::Hopeless(MS(10_000))))
+            Some((10_000, Verdict::Hopeless(Duration::from_millis(10_000))))
         );
     }
 
     #[test]
     fn a_sign_of_life_clears_it() {
-        let mut judge = Judge::new(LIMITS, MS(0));
-        assert!(judge.sign(MS(0)));
-        judge.verdict(MS(600), waiting(7));
-        assert!(!judge.sign(MS(900)));
-        assert_eq!(judge.verdict(MS(1000), None), Verdict::Alive);
-        assert!(!judge.is_suspicious(MS(1300)));
+        let mut judge = Judge::new(LIMITS, Duration::from_millis(0));
+        assert!(judge.sign(Duration::from_millis(0)));
+        judge.verdict(Duration::from_millis(600), waiting(7));
+        assert!(!judge.sign(Duration::from_millis(900)));
+        assert_eq!(
+            judge.verdict(Duration::from_millis(1000), None),
+            Verdict::Alive
+        );
+        assert!(!judge.is_suspicious(Duration::from_millis(1300)));
     }
 
     #[test]
     fn a_start_may_take_its_time_but_not_for_ever() {
-        let mut judge = Judge::new(LIMITS, MS(0));
-        assert_eq!(judge.verdict(MS(29_000), waiting(7)), Verdict::Alive);
+        let mut judge = Judge::new(LIMITS, Duration::from_millis(0));
+        assert_eq!(
+            judge.verdict(Duration::from_millis(29_000), waiting(7)),
+            Verdict::Alive
+        );
         assert!(matches!(
-            judge.verdict(MS(30_000), waiting(7)),
+            judge.verdict(Duration::from_millis(30_000), waiting(7)),
             Verdict::Hopeless(_)
         ));
     }

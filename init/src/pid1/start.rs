@@ -157,6 +157,10 @@ impl Pid1 {
                 self.vitals
                     .role_started(role, pid, unit.life.generation(), now);
                 self.brief(role, now);
+                if role == Role::Logd {
+                    // Nobody waits for it to answer: lines that it has not taken yet are kept.
+                    self.step_done(crate::boot::Action::Logd);
+                }
             }
             None => self.announce_agents(name),
         }

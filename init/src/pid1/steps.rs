@@ -370,15 +370,6 @@ impl Pid1 {
         }
     }
 
-    /// A role has shown that it works.
-    pub(super) fn role_answers(&mut self, role: Role) {
-        match role {
-            Role::Front => self.step_done(Action::Front),
-            Role::Manager => self.step_done(Action::Manager),
-            Role::Logd => self.step_done(Action::Logd),
-        }
-    }
-
     /// A service's wish from the console is the manager's to keep.
     pub(super) fn tell_wish(&mut self, unit: supervise::unit::UnitName, run: bool) {
         self.wishes.insert(unit.clone(), run);

@@ -151,10 +151,11 @@ impl Outbox {
     pub fn flush(&mut self) {
         while let Some((event, fds)) = self.waiting.front() {
             let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
-            match control::send(self.socket.as_fd(), event, &fds) {
-                Err(FrameError::Io(Errno::AGAIN)) => return,
-                // Whoever is gone or refuses the frame gets everything anew when it is replaced.
-                Ok(()) | Err(_) => {}
+            // Whoever is gone or refuses the frame gets everything anew when it is replaced.
+            if let Err(FrameError::Io(Errno::AGAIN)) =
+                control::send(self.socket.as_fd(), event, &fds)
+            {
+                return;
             }
             self.waiting.pop_front();
         }
