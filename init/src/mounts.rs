@@ -1,6 +1,6 @@
 //! The file systems that the kernel itself provides, and the tmpfs ones.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use rustix::{
     io::Errno,
@@ -31,6 +31,10 @@ impl Mount {
         let at = Path::new(self.at);
         // Below /dev and /sys the place is made by us or the kernel; the root is read-only.
         let _ = fs::create_dir(at);
+        // A tmpfs would be mounted a second time and hide the first with the sockets in it.
+        if is_mount_point(at) {
+            return Ok(());
+        }
         let options = (!self.options.is_empty()).then(|| {
             std::ffi::CString::new(self.options).expect("the table below has no NUL bytes")
         });
@@ -50,6 +54,15 @@ impl Mount {
 pub fn make_private() -> io::Result<()> {
     let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     Ok(rustix::mount::mount_change("/", flags)?)
+}
+
+/// Whether something is mounted at `path`: it is on another device than its parent.
+fn is_mount_point(path: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|found| found.dev());
+    match (device(path), path.parent().map(device)) {
+        (Ok(own), Some(Ok(parent))) => own != parent,
+        _ => false,
+    }
 }
 
 /// Needed by both stages.
@@ -102,5 +115,16 @@ const fn plain(fs: &'static str, at: &'static str, flags: MountFlags) -> Mount {
         flags,
         options: "",
         optional: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_point_is_told_from_a_plain_folder() {
+        assert!(is_mount_point(Path::new("/proc")));
+        assert!(!is_mount_point(Path::new("/usr/bin")) && !is_mount_point(Path::new("/nowhere")));
     }
 }

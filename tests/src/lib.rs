@@ -2,8 +2,10 @@
 //!
 //! | module | concept |
 //! |---|---|
+//! | [`vm`] | a box in QEMU |
 //! | [`netns`] | machines, cables and real peers in network name spaces |
 
 #![forbid(unsafe_code)]
 
 pub mod netns;
+pub mod vm;

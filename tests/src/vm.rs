@@ -1,0 +1,190 @@
+//! A box in QEMU: booted from the shared artifacts, driven over its serial console and HTTPS.
+//!
+//! What the console said is printed when a test fails, by [`Vm`]'s drop.
+
+use std::{
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use boards::{
+    accel::Accel,
+    artifacts::Artifacts,
+    board::Board,
+    disk::{self, Disk},
+    ports::{self, Forward},
+    qemu::{Drive, Guest, Machine, Serial},
+    web::{self, Response, Trust},
+};
+
+/// A running box.
+pub struct Vm {
+    guest: Guest,
+    console: UnixStream,
+    heard: Arc<Mutex<String>>,
+    https: Forward,
+    http: Forward,
+    folder: PathBuf,
+}
+
+impl Vm {
+    /// Boots a box with a new, empty disk and a network card.
+    pub fn boot(name: &str) -> Result<Self> {
+        let artifacts = Artifacts::shared()?;
+        let board = Board::x86_64()?;
+        let folder = std::env::temp_dir().join(format!("pilot-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        let disk = Disk::create(&folder.join("disk.raw"), &artifacts.root, disk::SIZE)?;
+        let forwards = ports::forward(&[443, 80])?;
+        let [https, http] = forwards[..] else {
+            bail!("no ports")
+        };
+        let (qmp, serial) = (folder.join("qmp"), folder.join("serial"));
+        let accel = Accel::probe(&board.qemu.program, &folder);
+        let drive = Drive {
+            path: disk.path,
+            snapshot: false,
+            careless: true,
+        };
+        let guest = Machine::new(&board, accel, &artifacts.kernel, &artifacts.initramfs, &qmp)
+            .drive(drive)
+            .network(&[https, http])
+            .serial(Serial::Socket(serial.clone()))
+            .dies_with_us()
+            .start()?;
+        let console = connect(&serial)?;
+        let heard = Arc::<Mutex<String>>::default();
+        listen(console.try_clone()?, heard.clone());
+        Ok(Self {
+            guest,
+            console,
+            heard,
+            https,
+            http,
+            folder,
+        })
+    }
+
+    /// Waits until the demo service answers through the front door; gives the box's authority.
+    pub fn wait_for_service(&self, patience: Duration) -> Result<Trust> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let ready = self.authority().and_then(|trust| {
+                let response = self.get(&trust, "demo.localhost", "/")?;
+                if response.status != 200 {
+                    bail!("the demo service answers {}", response.status);
+                }
+                Ok(trust)
+            });
+            match ready {
+                Ok(trust) => return Ok(trust),
+                Err(e) if Instant::now() >= deadline => return Err(e),
+                Err(_) => std::thread::sleep(Duration::from_millis(500)),
+            }
+        }
+    }
+
+    /// The box's authority, as port 80 gives it.
+    pub fn authority(&self) -> Result<Trust> {
+        let response = web::http(self.http.host, "localhost", "/ca.crt", ANSWER)?;
+        Trust::pem(&response.body)
+    }
+
+    /// GET through the front door.
+    pub fn get(&self, trust: &Trust, host: &str, path: &str) -> Result<Response> {
+        web::https(self.https.host, host, path, trust, ANSWER)
+    }
+
+    /// Types a line on the console.
+    pub fn type_line(&mut self, line: &str) -> Result<()> {
+        self.console.write_all(format!("{line}\r").as_bytes())?;
+        Ok(())
+    }
+
+    /// Waits until the console has said `text`, from `since` on; gives the whole of it from there.
+    pub fn expect(&self, since: usize, text: &str, patience: Duration) -> Result<String> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let heard = self.said();
+            let part = heard.get(since..).unwrap_or_default();
+            if part.contains(text) {
+                return Ok(part.to_owned());
+            }
+            if Instant::now() >= deadline {
+                bail!("the console did not say {text:?}");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Runs a command in the recovery console's shell and gives what it printed.
+    pub fn shell(&mut self, command: &str) -> Result<String> {
+        let since = self.said().len();
+        self.type_line("shell")?;
+        self.expect(since, "# ", CONSOLE).context("no shell")?;
+        // The quotes keep the echo of the typed line from looking like the answer's end.
+        self.type_line(&format!("{command}; echo 'do''ne'"))?;
+        let text = self.expect(since, "done", CONSOLE)?;
+        let since = self.said().len();
+        self.type_line("exit")?;
+        self.expect(since, "pilotlight>", CONSOLE)
+            .context("the shell does not end")?;
+        Ok(text)
+    }
+
+    /// All that the console has said.
+    pub fn said(&self) -> String {
+        self.heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Waits until the box has switched itself off.
+    pub fn wait_for_end(&mut self, patience: Duration) -> Result<()> {
+        self.guest.wait(patience)?;
+        Ok(())
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the console of the box ---\n{}\n---", self.said());
+        }
+        let _ = self.guest.kill();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn connect(serial: &std::path::Path) -> Result<UnixStream> {
+    let deadline = Instant::now() + CONSOLE;
+    loop {
+        match UnixStream::connect(serial) {
+            Ok(stream) => return Ok(stream),
+            Err(e) if Instant::now() >= deadline => return Err(e).context("no serial console"),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+fn listen(mut console: UnixStream, heard: Arc<Mutex<String>>) {
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(n @ 1..) = console.read(&mut bytes) {
+            let text = String::from_utf8_lossy(&bytes[..n]);
+            heard
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push_str(&text);
+        }
+    });
+}
+
+/// One answer: an emulated box is some twenty times slower than a real one.
+const ANSWER: Duration = Duration::from_secs(10);
+const CONSOLE: Duration = Duration::from_secs(30);
