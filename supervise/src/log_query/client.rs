@@ -40,7 +40,11 @@ impl Client {
         rustix::net::connect(&fd, &address).map_err(QueryError::Connect)?;
         let bytes = frame(query)?;
         // A new socket's buffer holds a query many times over, so this is never cut.
-        rustix::net::send(&fd, &bytes, SendFlags::NOSIGNAL).map_err(QueryError::Io)?;
+        rustix::net::send(&fd, &bytes, SendFlags::NOSIGNAL).map_err(|errno| match errno {
+            // It accepted and went away before the query was sent.
+            Errno::PIPE | Errno::CONNRESET => QueryError::Closed,
+            errno => QueryError::Io(errno),
+        })?;
         Ok(Self {
             socket: fd,
             frames: Frames::default(),
