@@ -13,6 +13,7 @@ use std::{
 };
 
 use netstack::door::{self, Command, DoorConfig, Limits, SendError, Sender, Setup};
+use rustix::process::Resource;
 use supervise::control::{self, CONTROL_FD, Event, FrameError, PROTOCOL, Request};
 
 use crate::pid1::sockets::PROBE;
@@ -30,6 +31,10 @@ pub fn run() -> ExitCode {
 }
 
 fn serve(control: &OwnedFd) -> Result<(), String> {
+    // Each client is a descriptor or two; the kernel's first limit is meant for select(2).
+    let mut descriptors = rustix::process::getrlimit(Resource::Nofile);
+    descriptors.current = descriptors.maximum;
+    let _ = rustix::process::setrlimit(Resource::Nofile, descriptors);
     control::send(control.as_fd(), &Request::Hello { protocol: PROTOCOL }, &[])
         .map_err(|e| e.to_string())?;
     let (sender, receiver) = door::channel().map_err(|e| e.to_string())?;

@@ -261,7 +261,6 @@ impl Pid1 {
         self.wait();
         let now = now();
         self.last_turn = now;
-        self.vitals.main_turn(now);
         self.take_signals(now);
         self.take_messages(now);
         self.take_uevents();
@@ -395,11 +394,17 @@ impl Pid1 {
 
     fn take_uevents(&mut self) {
         let mut aliases = Vec::new();
-        let mut look = false;
+        let (mut look, mut lost) = (false, false);
         if let Some(uevents) = &mut self.uevents {
             for _ in 0..UEVENTS_A_TURN {
-                let Ok(Some(event)) = uevents.receive() else {
-                    break;
+                let event = match uevents.receive() {
+                    Ok(Some(event)) => event,
+                    Ok(None) => break,
+                    Err(e) => {
+                        supervise::warning!("{e}");
+                        lost = true;
+                        break;
+                    }
                 };
                 look |= matches!(event.subsystem(), "input" | "block");
                 aliases.extend(event.wants_module().map(str::to_owned));
@@ -411,7 +416,10 @@ impl Pid1 {
             args.extend(aliases.iter().map(String::as_str));
             self.start_job(Purpose::Modalias, &args, MODALIAS_PATIENCE);
         }
-        if look {
+        if lost && self.drivers_done.is_some() {
+            self.start_coldplug(MODALIAS_PATIENCE);
+        }
+        if look || lost {
             self.hunt_at = Duration::ZERO;
             let _ = self.buttons.look(std::path::Path::new("/sys"));
         }

@@ -11,7 +11,6 @@ use crate::pid1::roles::Role;
 #[derive(Debug, Default)]
 pub struct Vitals {
     guard_ticked: AtomicU64,
-    main_turned: AtomicU64,
     runs: [Run; Role::ALL.len()],
 }
 
@@ -67,18 +66,6 @@ impl Vitals {
     pub fn guard_age(&self, now: Duration) -> Duration {
         now.saturating_sub(Duration::from_millis(
             self.guard_ticked.load(Ordering::Relaxed),
-        ))
-    }
-
-    /// `main` has turned its loop.
-    pub fn main_turn(&self, now: Duration) {
-        self.main_turned.store(millis(now), Ordering::Relaxed);
-    }
-
-    /// How long ago `main` turned its loop.
-    pub fn main_age(&self, now: Duration) -> Duration {
-        now.saturating_sub(Duration::from_millis(
-            self.main_turned.load(Ordering::Relaxed),
         ))
     }
 }

@@ -65,11 +65,6 @@ impl Backoff {
         wait + wait.mul_f64(f64::from(random % 1000) / 1000.0 / 5.0)
     }
 
-    /// Early ends in a row.
-    pub fn failures(&self) -> u32 {
-        self.failures
-    }
-
     /// Forgets the failures, for a start that somebody asked for.
     pub fn reset(&mut self) {
         self.failures = 0;

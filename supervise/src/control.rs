@@ -233,7 +233,14 @@ pub fn send<T: Serialize>(
 pub fn receive<T: DeserializeOwned>(
     socket: BorrowedFd<'_>,
 ) -> Result<(T, Vec<OwnedFd>), FrameError> {
-    let mut bytes = vec![0; MAX_FRAME];
+    // Its length first: most looks at a socket find nothing, and most frames are short.
+    let look = RecvFlags::PEEK | RecvFlags::TRUNC;
+    let length = match rustix::net::recv(socket, &mut [0_u8; 1][..], look) {
+        Ok((_, length)) => length,
+        Err(Errno::CONNRESET) => return Err(FrameError::Closed),
+        Err(errno) => return Err(FrameError::Io(errno)),
+    };
+    let mut bytes = vec![0; length.clamp(1, MAX_FRAME)];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got = rustix::net::recvmsg(

@@ -6,7 +6,7 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -21,11 +21,18 @@ use boards::{
     web::{self, Response, Trust},
 };
 
+/// What the console has said, and the news of more.
+#[derive(Default)]
+struct Heard {
+    text: Mutex<String>,
+    news: Condvar,
+}
+
 /// A running box.
 pub struct Vm {
     guest: Guest,
     console: UnixStream,
-    heard: Arc<Mutex<String>>,
+    heard: Arc<Heard>,
     https: Forward,
     http: Forward,
     folder: PathBuf,
@@ -57,7 +64,7 @@ impl Vm {
             .dies_with_us()
             .start()?;
         let console = connect(&serial)?;
-        let heard = Arc::<Mutex<String>>::default();
+        let heard = Arc::<Heard>::default();
         listen(console.try_clone()?, heard.clone());
         Ok(Self {
             guest,
@@ -107,18 +114,22 @@ impl Vm {
 
     /// Waits until the console has said `text`, from `since` on; gives the whole of it from there.
     pub fn expect(&self, since: usize, text: &str, patience: Duration) -> Result<String> {
-        let deadline = Instant::now() + patience;
-        loop {
-            let heard = self.said();
-            let part = heard.get(since..).unwrap_or_default();
-            if part.contains(text) {
-                return Ok(part.to_owned());
-            }
-            if Instant::now() >= deadline {
-                bail!("the console did not say {text:?}");
-            }
-            std::thread::sleep(Duration::from_millis(50));
+        let text_so_far = self
+            .heard
+            .text
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let missing =
+            |heard: &mut String| !heard.get(since..).is_some_and(|part| part.contains(text));
+        let (heard, waited) = self
+            .heard
+            .news
+            .wait_timeout_while(text_so_far, patience, missing)
+            .unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            bail!("the console did not say {text:?} within {patience:?}");
         }
+        Ok(heard[since..].to_owned())
     }
 
     /// Runs a command in the recovery console's shell and gives what it printed.
@@ -139,6 +150,7 @@ impl Vm {
     /// All that the console has said.
     pub fn said(&self) -> String {
         self.heard
+            .text
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -172,15 +184,17 @@ fn connect(serial: &std::path::Path) -> Result<UnixStream> {
     }
 }
 
-fn listen(mut console: UnixStream, heard: Arc<Mutex<String>>) {
+fn listen(mut console: UnixStream, heard: Arc<Heard>) {
     std::thread::spawn(move || {
         let mut bytes = [0; 4096];
         while let Ok(n @ 1..) = console.read(&mut bytes) {
             let text = String::from_utf8_lossy(&bytes[..n]);
             heard
+                .text
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .push_str(&text);
+            heard.news.notify_all();
         }
     });
 }

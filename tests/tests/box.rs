@@ -18,6 +18,7 @@ fn box_boots_serves_survives_and_powers_off() -> Result<()> {
     );
 
     pid_1_is_ours(&mut vm)?;
+    the_emergency_page_has_log_lines(&vm, &trust)?;
     a_stopped_manager_silences_nothing(&mut vm, &trust)?;
     a_killed_front_fails_no_connection(&mut vm, &trust)?;
     poweroff_unmounts_data(&mut vm)
@@ -27,6 +28,14 @@ fn pid_1_is_ours(vm: &mut Vm) -> Result<()> {
     let text = vm.shell("readlink /proc/1/exe; ls /lib/systemd /etc/init.d")?;
     assert!(text.contains("/usr/lib/pilotlight/init"), "{text}");
     assert!(!text.contains("systemd-"), "{text}");
+    Ok(())
+}
+
+/// They come from `logd` through PID 1, so that neither manager nor disk is needed for them.
+fn the_emergency_page_has_log_lines(vm: &Vm, trust: &Trust) -> Result<()> {
+    let page = vm.get(trust, "localhost", "/emergency")?;
+    assert_eq!(page.status, 200);
+    assert!(page.text().contains(" init "), "{}", page.text());
     Ok(())
 }
 

@@ -11,9 +11,9 @@ use rustix::{
     io::Errno,
 };
 use supervise::{
-    control::{self, Event, FrameError, PROTOCOL, Request},
+    control::{self, Event, FrameError, MAX_TAIL, MAX_TAIL_LINE, PROTOCOL, Request},
     log::Level,
-    log_query::LogLine,
+    log_query::{LogLine, Query},
     status::BoxStatus,
     unit::UnitName,
 };
@@ -40,6 +40,8 @@ pub(crate) struct Logd {
     /// Whether PID 1 still holds its end of the control socket.
     wanted: bool,
     knows_its_past: bool,
+    /// The number of the next line when PID 1 was last told of the last ones.
+    told: u64,
 }
 
 impl Logd {
@@ -68,6 +70,7 @@ impl Logd {
             buffer: vec![0; READ_BUFFER],
             wanted: true,
             knows_its_past: false,
+            told: 0,
         })
     }
 
@@ -183,7 +186,10 @@ impl Logd {
             }
             Event::Data(Ok(())) => self.log.open_store(),
             Event::Data(Err(_)) => self.log.store.close(),
-            Event::Status(status) => self.learn_past(&status),
+            Event::Status(status) => {
+                self.learn_past(&status);
+                self.send_tail();
+            }
             Event::Refused { why } => {
                 self.log.own(
                     Level::Warning,
@@ -226,6 +232,30 @@ impl Logd {
             self.log.own(Level::Warning, text.to_owned());
         }
         self.knows_its_past = true;
+    }
+
+    /// Tells PID 1 the last lines for the emergency page, if there are new ones; it asks by saying
+    /// how the box is. A full socket: the next time will do.
+    fn send_tail(&mut self) {
+        if self.told == self.log.next {
+            return;
+        }
+        let newest = Query {
+            unit: None,
+            lines: MAX_TAIL as u32,
+            follow: false,
+            level: Level::Info,
+        };
+        let lines = self.log.ring.select(&newest);
+        let lines = lines.iter().map(|line| {
+            let mut text = line.to_string();
+            text.truncate(text.floor_char_boundary(MAX_TAIL_LINE));
+            text
+        });
+        let tail = Request::LogTail(lines.collect());
+        if control::send(self.control.as_fd(), &tail, &[]).is_ok() {
+            self.told = self.log.next;
+        }
     }
 
     fn read_sources(&mut self, events: &[PollFlags], now: Instant) {

@@ -52,7 +52,13 @@ impl Desk {
 
     /// Lays out the state of the box.
     pub(super) fn show(&self, snapshot: Snapshot) {
-        self.snapshot.send_replace(Arc::new(snapshot));
+        self.snapshot.send_if_modified(|shown| {
+            let changed = **shown != snapshot;
+            if changed {
+                *shown = Arc::new(snapshot);
+            }
+            changed
+        });
     }
 
     /// Sets the code that lets its holder steer the box.

@@ -76,7 +76,6 @@ impl Pid1 {
             (Role::Logd, Request::LogTail(mut lines)) => {
                 lines.truncate(MAX_TAIL);
                 self.log_tail = lines;
-                self.changed();
                 Ok(())
             }
             (_, request) => Err(format!("{} may not ask for {request:?}", role.name())),
@@ -142,7 +141,8 @@ impl Pid1 {
             agents: Arc::new(agents),
         };
         let unit = Unit::new(Kind::Service(Box::new(service))).map_err(|e| e.to_string())?;
-        self.table.insert(name, unit);
+        self.table.insert(name.clone(), unit);
+        self.announce_agents(&name);
         self.changed();
         Ok(())
     }

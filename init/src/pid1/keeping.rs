@@ -47,7 +47,7 @@ impl Pid1 {
     }
 
     /// The writer has ended.
-    pub(super) fn keep_was_written(&mut self, _now: Duration) {
+    pub(super) fn keep_was_written(&mut self) {
         if let Some(Written::AndChanged) = self.keep_write.take() {
             self.write_keep();
         }

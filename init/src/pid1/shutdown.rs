@@ -160,7 +160,11 @@ impl Pid1 {
             if let Some(unit) = self.table.get_mut(&role.unit())
                 && unit.life.stop(false, ROLE_PATIENCE, now)
             {
-                terminate(unit);
+                match role {
+                    // Without its control socket it writes out what it has, and ends.
+                    Role::Logd => unit.control = None,
+                    Role::Front | Role::Manager => terminate(unit),
+                }
             }
         }
         self.enter(Phase::Roles, now + ROLE_PATIENCE + AFTER_KILL);

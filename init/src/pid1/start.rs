@@ -152,17 +152,14 @@ impl Pid1 {
         };
         let pid = unit.life.pid().unwrap_or(0);
         supervise::info!("{name} started, pid {pid}");
-        match unit.role() {
-            Some(role) => {
-                self.vitals
-                    .role_started(role, pid, unit.life.generation(), now);
-                self.brief(role, now);
-                if role == Role::Logd {
-                    // Nobody waits for it to answer: lines that it has not taken yet are kept.
-                    self.step_done(crate::boot::Action::Logd);
-                }
+        if let Some(role) = unit.role() {
+            self.vitals
+                .role_started(role, pid, unit.life.generation(), now);
+            self.brief(role, now);
+            if role == Role::Logd {
+                // Nobody waits for it to answer: lines that it has not taken yet are kept.
+                self.step_done(crate::boot::Action::Logd);
             }
-            None => self.announce_agents(name),
         }
         self.announce_log(name);
     }
@@ -216,7 +213,8 @@ impl Pid1 {
         self.tell(role, Event::Status(Box::new(status)), vec![]);
     }
 
-    fn announce_agents(&mut self, name: &UnitName) {
+    /// Gives the manager the listening socket of a new service's agent.
+    pub(super) fn announce_agents(&mut self, name: &UnitName) {
         let Some(agents) = self
             .table
             .get(name)

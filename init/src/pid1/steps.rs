@@ -51,12 +51,7 @@ impl Pid1 {
         let begun = match step.action {
             Action::ClockFloor => self.raise_clock(),
             Action::Coldplug => {
-                let also = match self.stage {
-                    Stage::Initramfs => &[][..],
-                    Stage::Root => &[net::MODULES, services::MODULES].concat(),
-                };
-                let arguments = [&["coldplug"], also].concat();
-                self.start_job(Purpose::Coldplug, &arguments, step.deadline);
+                self.start_coldplug(step.deadline);
                 Ok(Begun::Pending)
             }
             Action::Entropy => self.check_entropy(),
@@ -120,6 +115,15 @@ impl Pid1 {
             (Stage::Root, _) => supervise::info!("boot: {text}"),
         }
         self.changed();
+    }
+
+    /// Has the drivers of all devices loaded, and those that the kernel would ask for by itself.
+    pub(super) fn start_coldplug(&mut self, patience: Duration) {
+        let also = match self.stage {
+            Stage::Initramfs => &[][..],
+            Stage::Root => &[net::MODULES, services::MODULES].concat(),
+        };
+        self.start_job(Purpose::Coldplug, &[&["coldplug"], also].concat(), patience);
     }
 
     /// Looks for the partitions that steps under way wait for.
@@ -285,10 +289,10 @@ impl Pid1 {
                 self.step_failed(Action::Coldplug, why);
             }
             (Purpose::KeepRead, result) => self.keep_was_read(result),
-            (Purpose::KeepWrite, Ok(_)) => self.keep_was_written(now),
+            (Purpose::KeepWrite, Ok(_)) => self.keep_was_written(),
             (Purpose::KeepWrite, Err(why)) => {
                 supervise::warning!("the keep partition can't be written: {why}");
-                self.keep_was_written(now);
+                self.keep_was_written();
             }
             (Purpose::Modalias, Ok(_)) => {}
             (Purpose::Modalias, Err(why)) => supervise::warning!("a driver was not loaded: {why}"),
