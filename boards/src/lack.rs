@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::progress;
 
-/// A program of others that we run.
+/// A program of others that we run, or a library that we open.
 #[derive(Clone, Copy, Debug)]
 pub struct Tool {
     /// Its file name.
@@ -45,8 +45,20 @@ pub const TO_BOOT: &[Tool] = &[
 /// What the crates' own tests take.
 pub const TO_UNIT: &[Tool] = &[
     Tool {
+        program: "busybox",
+        package: "busybox-static",
+    },
+    Tool {
         program: "cpio",
         package: "cpio",
+    },
+    Tool {
+        program: "ip",
+        package: "iproute2",
+    },
+    Tool {
+        program: "liblxc.so.1",
+        package: "liblxc1",
     },
     Tool {
         program: "mkfs.btrfs",
@@ -100,7 +112,7 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin", LIBRARIES].map(PathBuf::from))
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
 }
@@ -149,6 +161,9 @@ pub fn ensure(tools: &[Tool], install: bool) -> Result<()> {
         None => Ok(()),
     }
 }
+
+/// Where Debian keeps libraries on the only machines that build a box today.
+const LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
 
 fn apt(verb: &[&str], packages: &[&str]) -> Result<()> {
     let mut command = if is_root() {
