@@ -197,10 +197,10 @@ fn about(path: &str) -> String {
 
 /// The order to run them in: what is cheap and broken should be known first.
 const ORDER: &[&str] = &[
-    "net", "pid1", "box", "stall", "crash", "browser", "fuzz", "bench",
+    "net", "door", "box", "stall", "crash", "browser", "fuzz", "bench",
 ];
 /// Suites that run natively, in namespaces, without the images.
-const WITHOUT_BOX: &[&str] = &["net", "fuzz"];
+const WITHOUT_BOX: &[&str] = &["net", "door", "fuzz"];
 /// A build of everything from nothing takes ten minutes on two cores; the tests then take seconds.
 const SHORT: Duration = Duration::from_secs(30 * 60);
 /// A suite of machines: the whole of `cargo prove` is to stay under 25 minutes.
