@@ -117,7 +117,9 @@ fn ours(tree: &mut Tree, binaries: &Binaries, preloaded: &[&Path]) -> Result<()>
     tree.file("usr/lib/pilotlight/agent", 0o755, &binaries.agent);
     tree.file("usr/lib/pilotlight/monitor", 0o755, &binaries.monitor);
     tree.file("usr/bin/pilot", 0o755, &binaries.pilot);
-    tree.link("usr/sbin/init", "/usr/lib/pilotlight/init");
+    for name in ["init", "modprobe"] {
+        tree.link(format!("usr/sbin/{name}"), "/usr/lib/pilotlight/init");
+    }
     tree.directory("usr/share/pilotlight/packages", 0o755);
     for package in preloaded {
         let name = package.file_name().context("a package without a name")?;
@@ -176,8 +178,9 @@ const PROGRAMS: &[&str] = &[
 /// Opened by the monitor at run time, so no ELF header names it.
 const OPENED: &str = "liblxc.so.1";
 
-/// Applets that would stand where something else does: busybox itself, and our init.
-const NOT_BUSYBOX: &[&str] = &["bin/busybox", "sbin/init"];
+/// Applets that would stand where something else does: busybox itself, and our init, which is also
+/// what loads modules.
+const NOT_BUSYBOX: &[&str] = &["bin/busybox", "sbin/init", "sbin/modprobe"];
 
 /// Mount points, and folders that programs of others expect.
 const EMPTY: &[&str] = &[

@@ -44,6 +44,8 @@ pub(super) enum Purpose {
     MountRoot,
     /// Writes a little to data and asks how much is free.
     ProbeData,
+    /// Loads the kernel's own watchdog, for want of a hardware one.
+    Softdog,
     /// A shell on the console; whoever asked is told of its end.
     Shell(SyncSender<Result<(), String>>),
     /// Unmounts data.

@@ -72,18 +72,22 @@ impl Pid1 {
                 self.start_job(Purpose::MountRoot, &args, step.deadline);
                 Ok(Begun::Pending)
             }
-            Action::Watchdog => self.arm_watchdog(),
+            Action::Watchdog => self.find_watchdog(step.deadline),
             // Found by `hunt`.
             Action::Data | Action::Keep | Action::RootDevice => Ok(Begun::Pending),
         };
+        self.begun(step.action, begun);
+    }
+
+    fn begun(&mut self, action: Action, begun: Result<Begun, String>) {
         match begun {
-            Ok(Begun::Done) => self.step_done(step.action),
+            Ok(Begun::Done) => self.step_done(action),
             Ok(Begun::Pending) => {}
             Ok(Begun::Skipped(why)) => {
-                self.boot.skipped(step.action, why);
+                self.boot.skipped(action, why);
                 self.changed();
             }
-            Err(why) => self.step_failed(step.action, why),
+            Err(why) => self.step_failed(action, why),
         }
     }
 
@@ -247,17 +251,43 @@ impl Pid1 {
         Ok(Begun::Pending)
     }
 
-    fn arm_watchdog(&mut self) -> Result<Begun, String> {
+    fn find_watchdog(&mut self, patience: Duration) -> Result<Begun, String> {
         if watchdog::candidates(Path::new("/sys")).is_ok_and(|found| found.is_empty()) {
-            return Ok(Begun::Skipped(
-                "this machine has no hardware watchdog".to_owned(),
-            ));
+            self.start_job(Purpose::Softdog, &["load", watchdog::SOFTWARE], patience);
+            return Ok(Begun::Pending);
         }
+        self.arm_watchdog()
+    }
+
+    /// The kernel's own watchdog was loaded, or can't be: then the box does without.
+    fn softdog_loaded(&mut self, result: Result<String, String>) {
+        let loaded = result.and_then(|answer| {
+            let modules: answer::Modules =
+                serde_json::from_str(&answer).map_err(|e| e.to_string())?;
+            match modules.failed.into_iter().next() {
+                Some(why) => Err(why),
+                None => Ok(()),
+            }
+        });
+        let begun = match loaded {
+            Ok(()) => self.arm_watchdog(),
+            Err(why) => Ok(Begun::Skipped(format!(
+                "this machine has no hardware watchdog, and {why}"
+            ))),
+        };
+        self.begun(Action::Watchdog, begun);
+    }
+
+    fn arm_watchdog(&mut self) -> Result<Begun, String> {
         let armed =
             watchdog::arm(Path::new("/sys"), WATCHDOG_TIMEOUT).map_err(|e| e.to_string())?;
         let seconds = armed.timeout.as_secs();
+        let help = match armed.hardware {
+            true => "",
+            false => ", unless its kernel hangs too: there is no hardware watchdog",
+        };
         supervise::info!(
-            "watchdog {} resets a box that hangs for {seconds} s",
+            "watchdog {} resets a box that hangs for {seconds} s{help}",
             armed.identity
         );
         if armed.caused_last_boot {
@@ -301,6 +331,7 @@ impl Pid1 {
             (Purpose::MountData, Ok(answer)) => self.data_mounted(&answer),
             (Purpose::MountData, Err(why)) => self.step_failed(Action::Data, why),
             (Purpose::ProbeData, result) => self.data_was_probed(result, now),
+            (Purpose::Softdog, result) => self.softdog_loaded(result),
             (Purpose::Shell(reply), result) => {
                 let _ = reply.try_send(result.map(|_| ()));
             }
