@@ -3,9 +3,11 @@
 //! | module | concept |
 //! |---|---|
 //! | [`vm`] | a box in QEMU |
+//! | [`load`] | requests at a steady rate |
 //! | [`netns`] | machines, cables and real peers in network name spaces |
 
 #![forbid(unsafe_code)]
 
+pub mod load;
 pub mod netns;
 pub mod vm;

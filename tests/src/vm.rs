@@ -41,6 +41,11 @@ pub struct Vm {
 impl Vm {
     /// Boots a box with a new, empty disk and a network card.
     pub fn boot(name: &str) -> Result<Self> {
+        Self::boot_with(name, "")
+    }
+
+    /// The same, with more words on the kernel's command line.
+    pub fn boot_with(name: &str, append: &str) -> Result<Self> {
         let artifacts = Artifacts::shared()?;
         let board = Board::x86_64()?;
         let folder = std::env::temp_dir().join(format!("pilot-{name}-{}", std::process::id()));
@@ -58,6 +63,7 @@ impl Vm {
             careless: true,
         };
         let guest = Machine::new(&board, accel, &artifacts.kernel, &artifacts.initramfs, &qmp)
+            .append(append)
             .drive(drive)
             .network(&[https, http])
             .serial(Serial::Socket(serial.clone()))
@@ -106,6 +112,11 @@ impl Vm {
         web::https(self.https.host, host, path, trust, ANSWER)
     }
 
+    /// The port of this machine that leads to the front door's TLS.
+    pub fn https_port(&self) -> u16 {
+        self.https.host
+    }
+
     /// Types a line on the console.
     pub fn type_line(&mut self, line: &str) -> Result<()> {
         self.console.write_all(format!("{line}\r").as_bytes())?;
@@ -134,17 +145,31 @@ impl Vm {
 
     /// Runs a command in the recovery console's shell and gives what it printed.
     pub fn shell(&mut self, command: &str) -> Result<String> {
+        self.shell_within(command, CONSOLE)
+    }
+
+    /// The same for a command that takes long.
+    pub fn shell_within(&mut self, command: &str, patience: Duration) -> Result<String> {
         let since = self.said().len();
         self.type_line("shell")?;
-        self.expect(since, "# ", CONSOLE).context("no shell")?;
-        // The quotes keep the echo of the typed line from looking like the answer's end.
-        self.type_line(&format!("{command}; echo 'do''ne'"))?;
-        let text = self.expect(since, "done", CONSOLE)?;
+        self.expect(since, "(shell) # ", CONSOLE)
+            .context("no shell")?;
+        // The quotes keep the echo of the typed line from looking like the answer's ends.
+        self.type_line(&format!(
+            "echo 'answer-''begins'; {command}; echo 'answer-''ends'"
+        ))?;
+        let text = self.expect(since, "answer-ends", patience)?;
         let since = self.said().len();
         self.type_line("exit")?;
         self.expect(since, "pilotlight>", CONSOLE)
             .context("the shell does not end")?;
-        Ok(text)
+        let (_, answer) = text
+            .split_once("answer-begins")
+            .context("no begin of the answer")?;
+        let (answer, _) = answer
+            .split_once("answer-ends")
+            .context("no end of the answer")?;
+        Ok(answer.replace('\r', "").trim().to_owned())
     }
 
     /// All that the console has said.
@@ -200,5 +225,5 @@ fn listen(mut console: UnixStream, heard: Arc<Heard>) {
 }
 
 /// One answer: an emulated box is some twenty times slower than a real one.
-const ANSWER: Duration = Duration::from_secs(10);
-const CONSOLE: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_secs(30);
+const CONSOLE: Duration = Duration::from_secs(90);

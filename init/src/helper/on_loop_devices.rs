@@ -119,7 +119,7 @@ fn a_blank_disk_becomes_data_once_and_keeps_what_is_on_it() {
     );
     for (name, owner) in [
         ("packages", 501),
-        ("services", 501),
+        ("services", 0),
         ("logs", 502),
         ("pilot", 501),
     ] {

@@ -232,19 +232,24 @@ impl Pid1 {
     }
 
     fn start_network(&mut self) -> Result<Begun, String> {
-        let config = NetConfig {
-            hostname: Some(self.keep.hostname.clone()),
-            bridge: Some(Bridge::default()),
-            ..NetConfig::default()
-        };
         let to_main = self.to_main.clone();
-        let handle = net::spawn(config, move |status| {
+        let handle = net::spawn(self.net_config(), move |status| {
             // A full queue: `main` is behind; the next change tells it all again.
             let _ = to_main.send(Message::Net(Box::new(status)));
         })
         .map_err(|e| e.to_string())?;
         self.net_thread = Some(handle);
         Ok(Begun::Pending)
+    }
+
+    /// The bridge only once its drivers are there: asked for earlier, the kernel would load them
+    /// itself and keep `net` waiting meanwhile.
+    fn net_config(&self) -> NetConfig {
+        NetConfig {
+            hostname: Some(self.keep.hostname.clone()),
+            bridge: self.drivers_done.map(|_| Bridge::default()),
+            ..NetConfig::default()
+        }
     }
 
     fn arm_watchdog(&mut self) -> Result<Begun, String> {
@@ -311,6 +316,11 @@ impl Pid1 {
 
     fn drivers_settled(&mut self, now: Duration) {
         self.drivers_done = Some(now);
+        if let Some(net) = &self.net_thread
+            && let Err(e) = net.configure(self.net_config())
+        {
+            supervise::warning!("no bridge for services: {e}");
+        }
         if let Err(e) = self.buttons.look(Path::new("/sys")) {
             supervise::warning!("power button: {e}");
         }
