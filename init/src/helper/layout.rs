@@ -26,13 +26,15 @@ pub(super) fn complete(at: &Path) -> Result<(), HelperError> {
     reserve::take(at).map(drop)
 }
 
+const ROOT: u32 = 0;
 pub(super) const MANAGER: u32 = 501;
 const LOGD: u32 = 502;
 
-/// Name, owner and permissions. Services' folders are passed through by the ids of containers.
+/// Name, owner and permissions. Services' folders are made by their monitors, which trust what is
+/// there, and passed through by the ids of containers.
 const FOLDERS: [(&str, u32, u32); 4] = [
     ("packages", MANAGER, 0o755),
-    ("services", MANAGER, 0o711),
+    ("services", ROOT, 0o711),
     ("logs", LOGD, 0o750),
     ("pilot", MANAGER, 0o700),
 ];

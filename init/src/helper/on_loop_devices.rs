@@ -120,7 +120,7 @@ fn a_blank_disk_becomes_data_once_and_keeps_what_is_on_it() {
     );
     for (name, owner) in [
         ("packages", 501),
-        ("services", 501),
+        ("services", 0),
         ("logs", 502),
         ("pilot", 501),
     ] {
@@ -197,7 +197,7 @@ fn a_full_disk_gets_the_reserve_back_and_makes_it_anew_when_there_is_room() {
 
     fs::remove_file(&ballast).unwrap();
     // What was freed counts when the deletion is on the disk.
-    rustix::fs::syncfs(&File::open(at).unwrap()).unwrap();
+    rustix::fs::syncfs(File::open(at).unwrap()).unwrap();
     assert!(!probe::probe(at).unwrap().reserve_is_given);
     let reserve = fs::metadata(at.join("pilot/reserve")).unwrap();
     assert_eq!(reserve.blocks() * 512, 16 * MIB);

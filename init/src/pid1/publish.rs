@@ -111,10 +111,10 @@ impl Pid1 {
                 )));
             }
         }
-        if self.left_behind > 0 {
+        if !self.left_behind.is_empty() {
             notices.push(care(format!(
                 "{} process(es) of ours are stuck in the kernel and were left behind.",
-                self.left_behind
+                self.left_behind.len()
             )));
         }
         notices

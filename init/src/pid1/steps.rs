@@ -39,7 +39,11 @@ impl Pid1 {
         }
         while let Some(step) = self.boot.overdue(now) {
             let limit = step.deadline.as_secs();
-            self.step_failed(step.action, format!("it did not end within {limit} s"));
+            let why = match super::netview::trouble(&self.net) {
+                Some(why) if step.action == Action::Network => why.trim_end_matches('.').to_owned(),
+                _ => format!("it did not end within {limit} s"),
+            };
+            self.step_failed(step.action, why);
         }
         if now >= self.hunt_at {
             self.hunt_at = now + HUNT_EVERY;
@@ -236,19 +240,24 @@ impl Pid1 {
     }
 
     fn start_network(&mut self) -> Result<Begun, String> {
-        let config = NetConfig {
-            hostname: Some(self.keep.hostname.clone()),
-            bridge: Some(Bridge::default()),
-            ..NetConfig::default()
-        };
         let to_main = self.to_main.clone();
-        let handle = net::spawn(config, move |status| {
+        let handle = net::spawn(self.net_config(), move |status| {
             // A full queue: `main` is behind; the next change tells it all again.
             let _ = to_main.send(Message::Net(Box::new(status)));
         })
         .map_err(|e| e.to_string())?;
         self.net_thread = Some(handle);
         Ok(Begun::Pending)
+    }
+
+    /// The bridge only once its drivers are there: asked for earlier, the kernel would load them
+    /// itself and keep `net` waiting meanwhile.
+    fn net_config(&self) -> NetConfig {
+        NetConfig {
+            hostname: Some(self.keep.hostname.clone()),
+            bridge: self.drivers_done.map(|_| Bridge::default()),
+            ..NetConfig::default()
+        }
     }
 
     fn find_watchdog(&mut self, patience: Duration) -> Result<Begun, String> {
@@ -342,6 +351,11 @@ impl Pid1 {
 
     fn drivers_settled(&mut self, now: Duration) {
         self.drivers_done = Some(now);
+        if let Some(net) = &self.net_thread
+            && let Err(e) = net.configure(self.net_config())
+        {
+            supervise::warning!("no bridge for services: {e}");
+        }
         if let Err(e) = self.buttons.look(Path::new("/sys")) {
             supervise::warning!("power button: {e}");
         }
@@ -392,6 +406,7 @@ impl Pid1 {
     pub(super) fn net_is(&mut self, status: &net::NetStatus) {
         if status.reachable() {
             self.step_done(Action::Network);
+            self.boot.made_up(Action::Network, super::now());
         }
         write_resolv_conf(status);
         self.net = super::netview::summary(status);
