@@ -44,6 +44,8 @@ pub(super) enum Purpose {
     MountRoot,
     /// Writes a little to data and asks how much is free.
     ProbeData,
+    /// Loads the kernel's own watchdog, for want of a hardware one.
+    Softdog,
     /// A shell on the console; whoever asked is told of its end.
     Shell(SyncSender<Result<(), String>>),
     /// Unmounts data.
@@ -81,7 +83,9 @@ impl Pid1 {
 
     /// Starts a shell on a terminal.
     pub(super) fn start_shell(&mut self, tty: &OwnedFd, reply: SyncSender<Result<(), String>>) {
-        let spawned = make_cgroup("pilot/shell").and_then(|cgroup| {
+        self.helpers_started += 1;
+        let group = format!("pilot/shell-{}", self.helpers_started);
+        let spawned = make_cgroup(&group).and_then(|cgroup| {
             let folder = cgroup.open().map_err(|e| e.to_string())?;
             let child = supervise::spawn::Command {
                 program: "/usr/bin/busybox",
@@ -143,7 +147,7 @@ impl Pid1 {
             let _ = job.cgroup.kill();
             let _ = job.child.signal(rustix::process::Signal::KILL);
             self.empty_groups.push(job.cgroup);
-            self.left_behind += 1;
+            self.left_behind.push(job.child.pid);
             supervise::warning!("a helper ({:?}) was given up", job.purpose);
             self.job_done(job.purpose, Err("it did not end in time".to_owned()));
         }
