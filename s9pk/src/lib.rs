@@ -15,11 +15,14 @@
 pub mod archive;
 mod bytes;
 pub mod content;
+mod coverage;
+mod download;
 pub mod draft;
 pub mod error;
 pub mod extract;
 pub mod hash;
 pub mod header;
+pub mod http;
 pub mod key;
 mod layout;
 pub mod limits;
@@ -38,6 +41,7 @@ pub mod writer;
 
 pub use archive::Archive;
 pub use content::Validated;
+pub use download::{Download, DownloadError, Outcome, Progress};
 pub use draft::{Content, Draft};
 pub use error::Error;
 pub use hash::Hash;
