@@ -20,6 +20,7 @@ pub mod error;
 pub mod extract;
 pub mod hash;
 pub mod header;
+pub mod http;
 pub mod key;
 mod layout;
 pub mod limits;

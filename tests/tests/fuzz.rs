@@ -1,4 +1,4 @@
-//! Hostile packages, manifests, versions and specs: libFuzzer finds no panic and no hunger.
+//! Hostile packages, manifests, versions, servers and specs: libFuzzer finds no panic and no hunger.
 //!
 //! The targets are in `s9pk/fuzz`, built here with the stable compiler and the same versions of
 //! libraries as the box, into the build's own folder. Each runs a minute from a fixed seed, so
@@ -33,7 +33,7 @@ macro_rules! targets {
     )*};
 }
 
-targets!(open, sealed, manifest, version, spec);
+targets!(open, sealed, manifest, version, http, spec);
 
 /// The other targets' silence means nothing unless a fuzzer built as they are finds what is there.
 #[test]
