@@ -78,6 +78,23 @@ fn tables_of_the_smallest_entries_cost_little() {
 }
 
 #[test]
+fn many_files_in_deep_directories_with_long_names_cost_little() {
+    let _alone = alone();
+    let file = |index| {
+        let empty = Node::File(Vec::new());
+        (format!("{index:05}"), empty)
+    };
+    let mut inner = Node::Directory((0..18_000).map(file).collect());
+    let name = "n".repeat(limits::NAME_SIZE);
+    for _ in 1..limits::DEPTH {
+        inner = Node::Directory(vec![(name.clone(), inner)]);
+    }
+    let file = package(vec![(name, inner), manifest()]);
+    assert!(Archive::open(&file[..]).unwrap().verify().is_ok());
+    read_all("many files in deep directories", &file);
+}
+
+#[test]
 fn deep_and_long_names_that_overlap_cost_little() {
     let _alone = alone();
     let name = "n".repeat(limits::NAME_SIZE);
