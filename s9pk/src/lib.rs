@@ -36,6 +36,7 @@ pub mod source;
 pub mod toc;
 pub mod tree;
 pub mod varint;
+mod verify;
 pub mod version;
 pub mod writer;
 
