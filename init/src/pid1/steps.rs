@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// What came of a step at once.
-enum Begun {
+pub(super) enum Begun {
     /// Done.
     Done,
     /// It ends later.
@@ -231,7 +231,7 @@ impl Pid1 {
         Ok(Begun::Done)
     }
 
-    fn start_network(&mut self) -> Result<Begun, String> {
+    pub(super) fn start_network(&mut self) -> Result<Begun, String> {
         let config = NetConfig {
             hostname: Some(self.keep.hostname.clone()),
             bridge: Some(Bridge::default()),
