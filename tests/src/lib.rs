@@ -2,10 +2,12 @@
 //!
 //! | module | concept |
 //! |---|---|
+//! | [`chrome`] | a browser |
 //! | [`vm`] | a box in QEMU |
 //! | [`netns`] | machines, cables and real peers in network name spaces |
 
 #![forbid(unsafe_code)]
 
+pub mod chrome;
 pub mod netns;
 pub mod vm;

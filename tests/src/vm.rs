@@ -101,6 +101,12 @@ impl Vm {
         Trust::pem(&response.body)
     }
 
+    /// The authority's certificate as port 80 gives it, and the address of a name behind the door.
+    pub fn for_browser(&self, host: &str) -> Result<(Vec<u8>, String)> {
+        let certificate = web::http(self.http.host, "localhost", "/ca.crt", ANSWER)?.body;
+        Ok((certificate, format!("https://{host}:{}/", self.https.host)))
+    }
+
     /// GET through the front door.
     pub fn get(&self, trust: &Trust, host: &str, path: &str) -> Result<Response> {
         web::https(self.https.host, host, path, trust, ANSWER)
