@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`pid1`] | the main thread: signals, children, boot and shutdown order |
 //! | [`boot`], [`mounts`], [`root`], [`cmdline`], [`keep`] | what a boot is made of |
+//! | [`crash`], [`handover`] | how PID 1 outlives its own crash |
 //! | [`guard`], [`vitals`] | the thread that judges whether the others still work |
 //! | [`console`], [`console_host`] | the recovery console, and its way to the main thread |
 //! | [`shared`] | what PID 1's threads share |
@@ -22,8 +23,10 @@ pub mod clock;
 pub mod cmdline;
 pub mod console;
 pub mod console_host;
+pub mod crash;
 pub mod front;
 pub mod guard;
+pub mod handover;
 pub mod helper;
 pub mod inherited;
 pub mod keep;

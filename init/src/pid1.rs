@@ -5,6 +5,8 @@
 //! Every wait has a deadline; a panic costs the turn it happened in.
 
 mod control;
+mod estate;
+mod inheritance;
 mod jobs;
 mod keeping;
 mod netview;
@@ -14,6 +16,7 @@ mod shutdown;
 pub mod sockets;
 mod start;
 mod steps;
+mod succession;
 pub mod table;
 mod unit;
 
@@ -41,18 +44,22 @@ use supervise::{
 };
 
 use self::{
+    estate::Estate,
+    inheritance::Legacy,
     jobs::{Job, Purpose},
     keeping::Written,
     roles::Role,
     shutdown::Down,
     sockets::Sockets,
-    table::{LogPair, Table, seqpacket_pair},
+    succession::Succession,
+    table::{LogPair, Table},
     unit::Due,
 };
 use crate::{
     boot::{Action, Boot, STAGE0, STAGE1},
     cmdline::Cmdline,
-    console, guard,
+    console, crash, guard,
+    handover::Handover,
     keep::Keep,
     kmsg, mounts, root,
     shared::{Board, Inbox, Message, ToMain},
@@ -83,6 +90,7 @@ pub struct Pid1 {
     buttons: PowerButtons,
     sockets: Sockets,
     heartbeat: OwnedFd,
+    guards: OwnedFd,
     null: OwnedFd,
     kmsg: Option<OwnedFd>,
     own_log: LogPair,
@@ -116,6 +124,8 @@ pub struct Pid1 {
     dirty: bool,
     publish_at: Duration,
     last_turn: Duration,
+    handover: Option<Handover>,
+    succession: Succession,
 }
 
 /// Which root PID 1 runs from.
@@ -129,17 +139,24 @@ pub enum Stage {
 
 /// Runs PID 1. Never returns: if it did, the kernel would panic.
 pub fn run() -> ! {
+    crash::arm();
+    crash::begin_afresh();
     let stage = stage();
     let trouble = mounts::mount_all(mounts::KERNEL);
-    kmsg::write(
-        kmsg::INFO,
-        &format!("version {}, {stage:?}", env!("CARGO_PKG_VERSION")),
-    );
+    crash::arm();
+    let (mut handover, succession) = succession::begin();
+    let mut legacy = handover.as_mut().and_then(Legacy::of);
+    if succession.generation == 0 {
+        kmsg::write(
+            kmsg::INFO,
+            &format!("version {}, {stage:?}", env!("CARGO_PKG_VERSION")),
+        );
+    }
     for why in trouble {
         kmsg::write(kmsg::ERROR, &why);
     }
     let mut pid1 = loop {
-        match Pid1::new(stage) {
+        match Pid1::new(stage, legacy.as_mut(), &succession) {
             Ok(pid1) => break pid1,
             Err(why) => {
                 kmsg::write(kmsg::ERROR, &format!("PID 1 can't begin: {why}"));
@@ -147,6 +164,11 @@ pub fn run() -> ! {
             }
         }
     };
+    pid1.handover = handover;
+    match legacy {
+        Some(legacy) => pid1.inherit(legacy),
+        None => pid1.settle(None),
+    }
     pid1.start_threads();
     loop {
         let turn = catch_unwind(AssertUnwindSafe(|| pid1.turn()));
@@ -161,14 +183,23 @@ pub fn run() -> ! {
 }
 
 impl Pid1 {
-    fn new(stage: Stage) -> Result<Self, String> {
+    fn new(
+        stage: Stage,
+        legacy: Option<&mut Legacy>,
+        succession: &Succession,
+    ) -> Result<Self, String> {
         let text = |what: &'static str| move |e: rustix::io::Errno| format!("{what}: {e}");
         let (inbox, to_main) = Inbox::new().map_err(text("queue"))?;
-        let (sockets, socket_trouble) = Sockets::bind().map_err(|e| format!("sockets: {e}"))?;
-        let (heartbeat, guards) = seqpacket_pair().map_err(text("heartbeat"))?;
-        let own_log = LogPair::new().map_err(text("log"))?;
+        let estate = match legacy.and_then(Legacy::estate) {
+            Some(estate) => estate,
+            None => {
+                if succession.generation > 0 {
+                    inheritance::end_all();
+                }
+                Estate::new()?
+            }
+        };
         let null = open("/dev/null", rustix::fs::OFlags::RDWR).map_err(text("/dev/null"))?;
-        let nonblocking = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
         let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
         let (steps, earlier, program) = match stage {
             Stage::Initramfs => (STAGE0, Vec::new(), "/init"),
@@ -176,7 +207,7 @@ impl Pid1 {
         };
         let vitals = Arc::new(Vitals::default());
         if stage == Stage::Root {
-            own_stdio(&own_log, &null).map_err(text("standard descriptors"))?;
+            own_stdio(&estate.own_log, &null).map_err(text("standard descriptors"))?;
         }
         let pid1 = Self {
             stage,
@@ -197,14 +228,15 @@ impl Pid1 {
             signals: watched_signals()?,
             inbox,
             to_main,
-            uevents: UeventSocket::open().ok(),
+            uevents: estate.uevents,
             buttons: PowerButtons::default(),
-            sockets,
-            heartbeat,
+            sockets: estate.sockets,
+            heartbeat: estate.heartbeat,
+            guards: estate.guards,
             null,
-            kmsg: open("/dev/kmsg", nonblocking).ok(),
-            own_log,
-            helper_log: LogPair::new().map_err(text("log"))?,
+            kmsg: estate.kmsg,
+            own_log: estate.own_log,
+            helper_log: estate.helper_log,
             board: Arc::new(Board::default()),
             vitals,
             net_thread: None,
@@ -225,15 +257,18 @@ impl Pid1 {
             ask_data_at: Duration::ZERO,
             net: NetSummary::default(),
             reserve_is_given: false,
-            trouble: socket_trouble.into_iter().map(publish::bad).collect(),
+            trouble: estate.trouble.into_iter().map(publish::bad).collect(),
             managers_notices: Vec::new(),
             log_tail: Vec::new(),
             dirty: true,
             publish_at: Duration::ZERO,
             last_turn: Duration::ZERO,
+            handover: None,
+            succession: succession.clone(),
         };
         if stage == Stage::Root {
             let (vitals, to_main) = (pid1.vitals.clone(), pid1.to_main.clone());
+            let guards = pid1.guards.try_clone().map_err(|e| e.to_string())?;
             guard::spawn(vitals, to_main, guards, pid1.own_log.read.clone())
                 .map_err(|e| format!("guard: {e}"))?;
         }
@@ -241,7 +276,7 @@ impl Pid1 {
     }
 
     fn start_threads(&mut self) {
-        if self.stage == Stage::Root {
+        if self.stage == Stage::Root || self.console_is_up {
             self.start_console();
         }
     }
@@ -283,6 +318,8 @@ impl Pid1 {
         self.empty_groups.retain(|group| group.remove().is_err());
         self.feed_watchdog(now);
         self.publish(now);
+        self.hand_on();
+        self.tell_succession();
     }
 
     fn wait(&self) {
@@ -615,15 +652,7 @@ fn own_stdio(log: &LogPair, null: &OwnedFd) -> rustix::io::Result<()> {
 /// All signals are taken here and nowhere else; threads inherit the mask.
 fn watched_signals() -> Result<SignalFd, String> {
     let mut signals = SigSet::empty();
-    for signal in [
-        Signal::SIGCHLD,
-        Signal::SIGHUP,
-        Signal::SIGINT,
-        Signal::SIGPWR,
-        Signal::SIGTERM,
-        Signal::SIGUSR1,
-        Signal::SIGUSR2,
-    ] {
+    for signal in crash::WATCHED {
         signals.add(signal);
     }
     signals

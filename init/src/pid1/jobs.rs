@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustix::pipe::PipeFlags;
+use serde::{Deserialize, Serialize};
 use supervise::{cgroup::Cgroup, spawn::Child, unit::Exit};
 
 use super::{
@@ -20,15 +21,15 @@ use super::{
 pub(super) struct Job {
     /// What it is for.
     pub purpose: Purpose,
-    child: Child,
-    cgroup: Cgroup,
-    answer: Option<OwnedFd>,
+    pub(super) child: Child,
+    pub(super) cgroup: Cgroup,
+    pub(super) answer: Option<OwnedFd>,
     /// When it is given up; a shell never is.
-    give_up_at: Option<Duration>,
+    pub(super) give_up_at: Option<Duration>,
 }
 
 /// What a helper is for.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Purpose {
     /// Loads the drivers of all devices.
     Coldplug,
@@ -47,6 +48,8 @@ pub(super) enum Purpose {
     /// Loads the kernel's own watchdog, for want of a hardware one.
     Softdog,
     /// A shell on the console; whoever asked is told of its end.
+    /// It does not outlive PID 1's crash, as the console that waits for it does not.
+    #[serde(skip)]
     Shell(SyncSender<Result<(), String>>),
     /// Unmounts data.
     UnmountData,
@@ -76,6 +79,7 @@ impl Pid1 {
                     answer: Some(answer),
                     give_up_at,
                 });
+                self.hand_on();
             }
             Err(why) => self.job_done(purpose, Err(why)),
         }

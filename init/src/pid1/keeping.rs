@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
+use serde::{Deserialize, Serialize};
 use supervise::status::DataState;
 
 use super::{Pid1, jobs::Purpose};
@@ -129,7 +130,7 @@ impl Pid1 {
 }
 
 /// A write of `keep` under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Written {
     /// What is being written is what there is.
     AsItIs,

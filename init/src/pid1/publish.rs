@@ -85,6 +85,7 @@ impl Pid1 {
 
     fn notices(&self) -> Vec<Notice> {
         let mut notices = self.trouble.clone();
+        notices.extend(self.succession.notice());
         match &self.data {
             DataState::Absent(why) => {
                 notices.push(bad(format!("The data disk can't be used: {why}")))

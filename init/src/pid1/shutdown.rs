@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use rustix::system::RebootCommand;
+use serde::{Deserialize, Serialize};
 use supervise::control::Power;
 
 use super::{
@@ -20,14 +21,14 @@ use super::{
 use crate::helper::{CLEAN, answer};
 
 /// A shutdown under way.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Down {
     power: Power,
     phase: Phase,
     give_up_at: Duration,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     /// The services with this stop order or a higher one are ending.
     Services(u32),

@@ -46,6 +46,8 @@ impl Pid1 {
                 unit.child = Some(child);
                 unit.cgroup = Some(cgroup);
                 unit.control = control.map(Outbox::new);
+                // Known to a successor before it is of any use.
+                self.hand_on();
                 self.unit_started(name, now);
             }
             Err(why) => {
@@ -176,7 +178,7 @@ impl Pid1 {
     }
 
     /// All that a role's new process must know.
-    fn brief(&mut self, role: Role, now: Duration) {
+    pub(super) fn brief(&mut self, role: Role, now: Duration) {
         match role {
             Role::Front => {
                 for (port, listener) in self.sockets.door.clone() {

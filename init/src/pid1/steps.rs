@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// What came of a step at once.
-enum Begun {
+pub(super) enum Begun {
     /// Done.
     Done,
     /// It ends later.
@@ -239,7 +239,7 @@ impl Pid1 {
         Ok(Begun::Done)
     }
 
-    fn start_network(&mut self) -> Result<Begun, String> {
+    pub(super) fn start_network(&mut self) -> Result<Begun, String> {
         let to_main = self.to_main.clone();
         let handle = net::spawn(self.net_config(), move |status| {
             // A full queue: `main` is behind; the next change tells it all again.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use supervise::{
     backoff::{Backoff, Policy},
     unit::{Exit, UnitInfo, UnitName, UnitState},
 };
 
 /// The life of one unit, without its process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Life {
     state: State,
     since: Duration,
@@ -18,7 +19,7 @@ pub struct Life {
     restarts: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
     BackingOff {
         until: Duration,
