@@ -7,6 +7,7 @@
 //! | [`kit`] | what it is made of before it boots |
 //! | [`package`] | packages that misbehave |
 //! | [`load`] | requests at a steady rate |
+//! | [`native`] | our PID 1 in name spaces of its own |
 //! | [`netns`] | machines, cables and real peers in network name spaces |
 
 #![forbid(unsafe_code)]
@@ -14,6 +15,7 @@
 pub mod chrome;
 pub mod kit;
 pub mod load;
+pub mod native;
 pub mod netns;
 pub mod package;
 pub mod vm;

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     boot::{Action, Step},
+    cmdline::Data,
     helper::answer,
     keep::Keep,
     kmsg, mounts, root,
@@ -77,6 +78,13 @@ impl Pid1 {
                 Ok(Begun::Pending)
             }
             Action::Watchdog => self.find_watchdog(step.deadline),
+            Action::Keep if self.cmdline.keeps_nothing => {
+                Ok(Begun::Skipped("this machine has none".to_owned()))
+            }
+            Action::Data if self.cmdline.data == Data::Mounted => {
+                self.data_mounted(r#"{"device":"","total":0,"free":0,"made":false,"notes":[]}"#);
+                return;
+            }
             // Found by `hunt`.
             Action::Data | Action::Keep | Action::RootDevice => Ok(Begun::Pending),
         };
@@ -169,7 +177,7 @@ impl Pid1 {
             }
             _ => {
                 let mut args = vec!["mount-data", "--device", &device_text];
-                if self.cmdline.data_mapper {
+                if self.cmdline.data == Data::Mapper {
                     args.push("--mapper");
                 }
                 self.start_job(Purpose::MountData, &args, DATA_PATIENCE);

@@ -40,7 +40,7 @@ pub(super) struct Succession {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SettledRecord<'a> {
     pub(super) helpers_started: u64,
-    pub(super) left_behind: u32,
+    pub(super) left_behind: Vec<u32>,
     pub(super) down: Option<Cow<'a, Down>>,
     pub(super) watchdog: Option<WatchdogRecord<'a>>,
     pub(super) console_is_up: bool,
@@ -208,7 +208,7 @@ impl Pid1 {
         });
         SettledRecord {
             helpers_started: self.helpers_started,
-            left_behind: self.left_behind,
+            left_behind: self.left_behind.clone(),
             down: self.down.as_ref().map(Cow::Borrowed),
             watchdog,
             console_is_up: self.console_is_up,
