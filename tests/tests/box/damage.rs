@@ -77,8 +77,7 @@ pub(crate) fn a_missing_data_partition_is_told(mut kit: Kit) -> Result<()> {
 /// By the API that dashboard and `pilot` use, with the code that the console shows.
 fn the_setup_code_switches_off_from_afar(mut vm: Vm) -> Result<()> {
     let trust = vm.authority()?;
-    let power =
-        |vm: &Vm, code| vm.call(&trust, code, "box.power", json!({ "how": "poweroff" }));
+    let power = |vm: &Vm, code| vm.call(&trust, code, "box.power", json!({ "how": "poweroff" }));
     let refused = power(&vm, Some("otter-lantern-00"))
         .unwrap_err()
         .to_string();
