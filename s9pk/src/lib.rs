@@ -29,6 +29,7 @@ pub mod locale;
 pub mod manifest;
 pub mod profile;
 mod range;
+pub mod request;
 pub mod rewrite;
 pub mod sign;
 pub mod source;

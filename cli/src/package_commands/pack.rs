@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use s9pk::{
     Archive, Content, Draft, Key,
     content::{self, image_path},
+    manifest::Arch,
 };
 use serde_json::json;
 
@@ -102,7 +103,7 @@ impl Packer<'_> {
             let made = self.maker.images(&image.source, image.owners)?;
             images.insert(id.clone(), made);
         }
-        let arches = |made: &BTreeMap<String, Made>| made.keys().cloned().collect();
+        let arches = |made: &BTreeMap<Arch, Made>| made.keys().cloned().collect();
         let arches = images.iter().map(|(id, made)| (id.clone(), arches(made)));
         let manifest = recipe.manifest(package, &arches.collect());
         let manifest = serde_json::to_vec(&manifest)?;
@@ -120,7 +121,7 @@ impl Packer<'_> {
         }
         for (id, image) in &recipe.image {
             for (arch, made) in &images[id] {
-                self.add_image(&mut draft, id.as_str(), image, arch, made)?;
+                self.add_image(&mut draft, id.as_str(), image, arch.as_str(), made)?;
             }
         }
         Ok(draft)
