@@ -114,6 +114,19 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
             },
         ],
     ),
+    (
+        "s9pk",
+        &[
+            Tool {
+                program: "mksquashfs",
+                package: "squashfs-tools",
+            },
+            Tool {
+                program: "tar",
+                package: "tar",
+            },
+        ],
+    ),
 ];
 
 /// Whether a program is on the machine, also where only root looks.

@@ -200,7 +200,7 @@ const ORDER: &[&str] = &[
     "net", "door", "box", "stall", "crash", "browser", "fuzz", "bench",
 ];
 /// Suites that run natively, in namespaces, without the images.
-const WITHOUT_BOX: &[&str] = &["net", "door", "fuzz"];
+const WITHOUT_BOX: &[&str] = &["net", "door", "fuzz", "s9pk"];
 /// A build of everything from nothing takes ten minutes on two cores; the tests then take seconds.
 const SHORT: Duration = Duration::from_secs(30 * 60);
 /// A suite of machines: the whole of `cargo prove` is to stay under 25 minutes.
