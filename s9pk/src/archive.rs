@@ -142,6 +142,7 @@ impl<R: ReadAt> Archive<R> {
     /// returns: drop them on an error.
     pub fn copy(&self, path: &str, out: &mut impl Write) -> Result<(), Error> {
         let (extent, entry) = file(&self.tree, path, self.length)?;
+        self.source.advise(extent);
         let sink = |bytes: &[u8]| out.write_all(bytes);
         let hash = hash(&self.source, extent, path, sink)?;
         expect(hash, entry, path, extent)

@@ -15,6 +15,8 @@
 pub mod archive;
 mod bytes;
 pub mod content;
+mod coverage;
+mod download;
 pub mod draft;
 pub mod error;
 pub mod extract;
@@ -40,6 +42,7 @@ pub mod writer;
 
 pub use archive::Archive;
 pub use content::Validated;
+pub use download::{Download, DownloadError, Outcome, Progress};
 pub use draft::{Content, Draft};
 pub use error::Error;
 pub use hash::Hash;

@@ -45,6 +45,12 @@ pub trait ReadAt: Sync {
 
     /// Fills `buffer` with the bytes from `offset` on; fewer are an error.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Foretells that all of `extent` is about to be read, front to back. What comes from afar is
+    /// asked for at once then.
+    fn advise(&self, extent: Extent) {
+        let _ = extent;
+    }
 }
 
 impl ReadAt for File {
@@ -89,6 +95,24 @@ impl<R: ReadAt + ?Sized> ReadAt for &R {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         (**self).read_exact_at(buffer, offset)
+    }
+
+    fn advise(&self, extent: Extent) {
+        (**self).advise(extent);
+    }
+}
+
+impl<R: ReadAt + ?Sized> ReadAt for Box<R> {
+    fn size(&self) -> io::Result<u64> {
+        (**self).size()
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        (**self).read_exact_at(buffer, offset)
+    }
+
+    fn advise(&self, extent: Extent) {
+        (**self).advise(extent);
     }
 }
 

@@ -24,3 +24,7 @@ pub const URL_SIZE: usize = 8 << 10;
 /// Bytes of an entity tag or date that is remembered: longer ones are not, which only means that a
 /// change is noticed later, by hashes.
 pub const VALIDATOR_SIZE: usize = 512;
+
+/// Bytes taken of a file whose length no server says, at most: nobody knows whether it ends, and
+/// it can't be resumed.
+pub const UNSIZED: u64 = 4 << 30;

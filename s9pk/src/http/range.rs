@@ -67,11 +67,11 @@ pub(crate) fn number(digits: &str) -> Option<u64> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Version {
     /// The entity tag, with its quotes and `W/`.
-    pub etag: Option<String>,
+    etag: Option<String>,
     /// When it was last changed, as the server wrote it.
-    pub modified: Option<String>,
+    modified: Option<String>,
     /// Whether `modified` can't be of two states within one second.
-    pub settled: bool,
+    settled: bool,
 }
 
 impl Version {
@@ -97,7 +97,7 @@ impl Version {
         modified: Option<&str>,
         date: Option<&str>,
     ) -> Self {
-        let kept = |value: &&str| value.len() <= limits::VALIDATOR_SIZE;
+        let kept = |value: &&str| value.len() <= limits::VALIDATOR_SIZE && is_plain(value);
         let etag = etag.filter(kept).filter(|etag| is_etag(etag));
         let modified = modified.filter(kept);
         Self {
@@ -108,6 +108,11 @@ impl Version {
                 .is_some_and(|(then, now)| is_settled(then, now)),
         }
     }
+}
+
+fn is_plain(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte == b' ' || byte.is_ascii_graphic())
 }
 
 fn is_weak(etag: &str) -> bool {
