@@ -75,6 +75,7 @@ struct Watch {
 
 impl Guard {
     fn run(mut self) {
+        crate::crash::protect_thread();
         // Without the privilege (in a namespace) it does its work at normal priority.
         let _ = sys::sched::real_time(PRIORITY);
         loop {

@@ -8,7 +8,7 @@
 //!
 //! Reading: [`Archive::open`] checks header, signature, all tables and the manifest;
 //! [`Archive::verify`] every file; [`Archive::validate`] that the content is a package for an
-//! architecture. Writing: [`Draft`] and [`pack`], byte for byte as the format's own packer does.
+//! architecture. Whose key it is signed with is for [`trust`] to say. Writing: [`Draft`] and [`pack`], byte for byte as the format's own packer does.
 
 #![forbid(unsafe_code)]
 
@@ -18,10 +18,12 @@ pub mod content;
 mod coverage;
 mod download;
 pub mod draft;
+pub mod durable;
 pub mod error;
 pub mod extract;
 pub mod hash;
 pub mod header;
+mod hex;
 pub mod http;
 pub mod key;
 mod layout;
@@ -35,6 +37,7 @@ pub mod sign;
 pub mod source;
 pub mod toc;
 pub mod tree;
+pub mod trust;
 pub mod varint;
 mod verify;
 pub mod version;

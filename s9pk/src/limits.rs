@@ -37,6 +37,9 @@ pub const SMALL_FILE_SIZE: u64 = 1 << 20;
 /// Bytes of an icon, at most: packers cap it at 100 KiB.
 pub const ICON_SIZE: u64 = 1 << 20;
 
+/// Bytes of a file of endorsements, at most: more than a hundred changes of key.
+pub const ENDORSEMENTS_SIZE: u64 = 64 << 10;
+
 /// Bytes read at once when a file is hashed or copied: large enough for the hash's full SIMD
 /// width, small enough to stay in the second-level cache.
 pub const COPY_BUFFER: usize = 256 << 10;

@@ -2,7 +2,7 @@
 //! `mksquashfs`.
 //!
 //! Rounds alternate between the two, so that whatever else the machine does slows both alike, and
-//! medians are compared. `cargo bench -p tests --bench s9pk`, or `cargo prove s9pk`. Nothing
+//! medians are compared. `cargo bench -p tests --bench s9pk`, or `cargo prove bench`. Nothing
 //! fails here for being slow: the numbers are printed beside their goals.
 
 use std::{
