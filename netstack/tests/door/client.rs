@@ -56,18 +56,17 @@ impl Client {
     }
 
     fn tls_for(socket: TcpStream, name: &str, ca_pem: &str, alpn: &[&[u8]]) -> io::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        let root = CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap();
-        roots.add(root).unwrap();
-        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Self::configured(socket, name, Arc::new(config(ca_pem, alpn)))
+    }
+
+    /// The same with a configuration, which keeps the tickets of earlier connections.
+    pub(crate) fn configured(
+        mut socket: TcpStream,
+        name: &str,
+        config: Arc<ClientConfig>,
+    ) -> io::Result<Self> {
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
-        let mut socket = socket;
+        let mut connection = ClientConnection::new(config, name).unwrap();
         while connection.is_handshaking() {
             connection.complete_io(&mut socket)?;
         }
@@ -176,6 +175,20 @@ impl Client {
             }
         }
     }
+}
+
+/// Trusts the authority in `ca_pem` only, and speaks `alpn`.
+pub(crate) fn config(ca_pem: &str, alpn: &[&[u8]]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap();
+    roots.add(root).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config
 }
 
 /// A socket that gives up after a while rather than hold up the tests.
