@@ -47,6 +47,20 @@ impl Binaries {
     }
 }
 
+/// Builds `init` with fault injection, for tests: a program of another name, so that no image ever
+/// gets it by mistake.
+///
+/// # Errors
+/// When it does not compile.
+pub fn init_with_faults(board: &Board) -> Result<PathBuf> {
+    let target = target_folder();
+    progress::step("Building init with faults", || {
+        let packages = ["-p", "init", "--features", "fault", "--bin", "init-fault"];
+        cargo(&target, &["--target", &board.target], &packages, STATIC)
+    })?;
+    Ok(target.join(&board.target).join("release/init-fault"))
+}
+
 /// The workspace's folder, of which this crate is a part.
 pub fn workspace() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));

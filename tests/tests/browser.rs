@@ -63,7 +63,10 @@ fn it_follows_the_box_without_reload(vm: &mut Vm, chrome: &mut Chrome) -> Result
 fn the_service_has_its_own_page(vm: &Vm, chrome: &mut Chrome) -> Result<()> {
     let (_, service) = vm.for_browser("demo.localhost")?;
     chrome.go(&service)?;
-    chrome.until("document.body.innerText.includes('in a container on this box')", PAGE)?;
+    chrome.until(
+        "document.body.innerText.includes('in a container on this box')",
+        PAGE,
+    )?;
     Ok(())
 }
 

@@ -156,11 +156,15 @@ impl Steward {
             return;
         }
         self.look_began = Instant::now();
+        #[cfg_attr(not(feature = "fault"), allow(unused_mut))]
+        let mut names = door::own_names(&self.status);
+        #[cfg(feature = "fault")]
+        names.extend(super::fault::names());
         let look = Look {
             units: self.units.clone(),
             heard: self.agents.heard(),
             wishes: std::mem::take(&mut self.wishes),
-            names: door::own_names(&self.status),
+            names,
             hostname: self.status.hostname.clone(),
         };
         let store = self.store.clone();
@@ -206,7 +210,10 @@ impl Steward {
     }
 
     fn configure_door(&mut self) {
-        let config = door::config(&self.status.hostname, self.identity.clone(), &self.routes);
+        #[cfg_attr(not(feature = "fault"), allow(unused_mut))]
+        let mut config = door::config(&self.status.hostname, self.identity.clone(), &self.routes);
+        #[cfg(feature = "fault")]
+        config.routes.extend(super::fault::routes());
         let Ok(bytes) = postcard::to_stdvec(&config) else {
             return;
         };

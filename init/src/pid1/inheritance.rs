@@ -84,10 +84,8 @@ pub(super) struct JobRecord<'a> {
 impl Legacy {
     /// What this hand-over holds; none at boot, or when it is not whole.
     pub(super) fn of(handover: &mut Handover) -> Option<Self> {
-        if handover.generation() == 0 {
-            return None;
-        }
-        // Without a state everything left open is closed here.
+        // Without a state everything left open is closed here; so is what whoever started the box
+        // left open.
         let inherited = Inherited::collect();
         let state = handover.predecessor()?;
         Some(Self { state, inherited })
@@ -324,9 +322,13 @@ pub(super) fn end_all() {
     for _ in 0..GONE_TRIES {
         supervise::reaper::reap(usize::MAX, |_, _| {});
         if !groups.iter().any(Cgroup::is_populated) {
-            return;
+            break;
         }
         std::thread::sleep(GONE_PAUSE);
+    }
+    // What is started in a group that was killed is killed too.
+    for group in &groups {
+        let _ = group.remove();
     }
 }
 

@@ -58,7 +58,7 @@ impl Pid1 {
     }
 
     fn start_role(&self, role: Role, log: &LogPair) -> Result<Started, String> {
-        let cgroup = make_cgroup(&format!("pilot/{}", role.name()))?;
+        let cgroup = new_cgroup(&format!("pilot/{}", role.name()))?;
         cgroup.limit(&role.limits()).map_err(|e| e.to_string())?;
         let (control, theirs) = seqpacket_pair().map_err(|e| e.to_string())?;
         // Each of them waits on its own thread for what PID 1 says.
@@ -98,7 +98,7 @@ impl Pid1 {
         let unit = self.table.get(name).ok_or("it is gone")?;
         let service = unit.service().ok_or("it is no service")?;
         let id = name.service_id().ok_or("its name is no service's")?;
-        let group = make_cgroup(&format!("services/{id}"))?;
+        let group = new_cgroup(&format!("services/{id}"))?;
         if group.is_populated() {
             let _ = group.kill();
             return Err("processes of its last run are still ending".to_owned());
@@ -282,6 +282,11 @@ struct Started {
 /// A control group below the hierarchy's root.
 pub(super) fn make_cgroup(path: &str) -> Result<Cgroup, String> {
     Cgroup::create(Path::new(CGROUPS), path).map_err(|e| e.to_string())
+}
+
+/// The same, new for a run of its own.
+pub(super) fn new_cgroup(path: &str) -> Result<Cgroup, String> {
+    Cgroup::create_anew(Path::new(CGROUPS), path).map_err(|e| e.to_string())
 }
 
 /// For jitter alone.

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     boot::{Action, Step},
+    cmdline::Data,
     helper::answer,
     keep::Keep,
     kmsg, mounts, root,
@@ -73,6 +74,13 @@ impl Pid1 {
                 Ok(Begun::Pending)
             }
             Action::Watchdog => self.arm_watchdog(),
+            Action::Keep if self.cmdline.keeps_nothing => {
+                Ok(Begun::Skipped("this machine has none".to_owned()))
+            }
+            Action::Data if self.cmdline.data == Data::Mounted => {
+                self.data_mounted(r#"{"device":"","total":0,"free":0,"made":false,"notes":[]}"#);
+                return;
+            }
             // Found by `hunt`.
             Action::Data | Action::Keep | Action::RootDevice => Ok(Begun::Pending),
         };
@@ -161,7 +169,7 @@ impl Pid1 {
             }
             _ => {
                 let mut args = vec!["mount-data", "--device", &device_text];
-                if self.cmdline.data_mapper {
+                if self.cmdline.data == Data::Mapper {
                     args.push("--mapper");
                 }
                 self.start_job(Purpose::MountData, &args, DATA_PATIENCE);
@@ -237,8 +245,12 @@ impl Pid1 {
             bridge: Some(Bridge::default()),
             ..NetConfig::default()
         };
-        let to_main = self.to_main.clone();
-        let handle = net::spawn(config, move |status| {
+        let (to_main, vitals) = (self.to_main.clone(), self.vitals.clone());
+        let prepare = move || {
+            crate::crash::protect_thread();
+            vitals.net().is_me();
+        };
+        let handle = net::spawn_prepared(config, prepare, move |status| {
             // A full queue: `main` is behind; the next change tells it all again.
             let _ = to_main.send(Message::Net(Box::new(status)));
         })
