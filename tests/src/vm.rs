@@ -5,7 +5,7 @@
 use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -35,6 +35,7 @@ pub struct Vm {
     heard: Arc<Heard>,
     https: Forward,
     http: Forward,
+    initramfs: PathBuf,
     folder: PathBuf,
 }
 
@@ -78,6 +79,7 @@ impl Vm {
             heard,
             https,
             http,
+            initramfs: artifacts.initramfs,
             folder,
         })
     }
@@ -115,6 +117,11 @@ impl Vm {
     /// The port of this machine that leads to the front door's TLS.
     pub fn https_port(&self) -> u16 {
         self.https.host
+    }
+
+    /// What it booted from.
+    pub fn initramfs(&self) -> &Path {
+        &self.initramfs
     }
 
     /// Types a line on the console.
@@ -198,7 +205,7 @@ impl Drop for Vm {
     }
 }
 
-fn connect(serial: &std::path::Path) -> Result<UnixStream> {
+fn connect(serial: &Path) -> Result<UnixStream> {
     let deadline = Instant::now() + CONSOLE;
     loop {
         match UnixStream::connect(serial) {

@@ -27,6 +27,13 @@ pub(super) struct Job {
     give_up_at: Option<Duration>,
 }
 
+impl Job {
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.pid
+    }
+}
+
 /// What a helper is for.
 #[derive(Debug)]
 pub(super) enum Purpose {
