@@ -16,7 +16,7 @@ use tests::vm::Vm;
 fn box_boots_serves_survives_and_powers_off() -> Result<()> {
     // So that the disk under data can be suspended.
     let mut vm = Vm::boot_with("box", "pilot.data=mapper")?;
-    let trust = vm.wait_for_service(Duration::from_secs(240))?;
+    let trust = vm.wait_for_service(Duration::from_secs(600))?;
     assert_eq!(
         vm.get(&trust, "localhost", "/")?.status,
         200,
