@@ -5,6 +5,7 @@ mod image;
 mod pack;
 mod recipe;
 mod show;
+mod trust;
 mod workshop;
 
 use std::{
@@ -72,6 +73,7 @@ pub(crate) enum PackageCommand {
         output: PathBuf,
     },
     /// Sign a package with another key
+    #[command(alias = "sign")]
     Resign {
         #[command(flatten)]
         package: Package,
@@ -85,6 +87,9 @@ pub(crate) enum PackageCommand {
         /// The other package
         new: PathBuf,
     },
+    /// Say whose packages these are
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
     /// Make a signing key
     Keygen {
         /// The file to make
@@ -161,6 +166,7 @@ pub(crate) fn run(command: &PackageCommand) -> Result<(), PackageError> {
             String::new()
         }
         PackageCommand::Diff { old, new } => show::difference(&open(old)?, &open(new)?),
+        PackageCommand::Trust(command) => trust::run(command)?,
         PackageCommand::Keygen { output } => keygen(output)?,
     };
     io::stdout()
