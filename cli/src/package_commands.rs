@@ -6,6 +6,7 @@ mod image;
 mod pack;
 mod recipe;
 mod show;
+mod trust;
 mod workshop;
 
 use std::{
@@ -78,6 +79,7 @@ pub(crate) enum PackageCommand {
         output: PathBuf,
     },
     /// Sign a package with another key
+    #[command(alias = "sign")]
     Resign {
         #[command(flatten)]
         package: Package,
@@ -91,6 +93,9 @@ pub(crate) enum PackageCommand {
         /// The other package
         new: PathBuf,
     },
+    /// Say whose packages these are
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
     /// Make a signing key
     Keygen {
         /// The file to make
@@ -173,6 +178,7 @@ pub(crate) fn run(command: &PackageCommand) -> Result<(), PackageError> {
             String::new()
         }
         PackageCommand::Diff { old, new } => show::difference(&open(old)?, &open(new)?),
+        PackageCommand::Trust(command) => trust::run(command)?,
         PackageCommand::Keygen { output } => keygen(output)?,
     };
     io::stdout()
