@@ -153,6 +153,11 @@ fn manifests_of_many_small_things_cost_little() {
         assert!(serde_json::from_str::<Manifest>(&json).is_ok(), "{one}");
         parse(one, &json);
     }
+    for part in ["a", "[a-z]", "(a)", "a|", "a{9}"] {
+        let pattern = part.repeat(room / part.len() - 40);
+        let filter = format!(r#""class":"display","product":"{pattern}""#);
+        parse(part, &whole.replacen(r#""class":"display""#, &filter, 1));
+    }
     for part in ["1.", "1.0-a."] {
         let version = format!("{}1", part.repeat(room / part.len() / 2));
         let version = version.replace("1.0-a.1", "a.a");
