@@ -5,6 +5,7 @@ mod image;
 mod pack;
 mod recipe;
 mod show;
+mod workshop;
 
 use std::{
     fs::{self, File, OpenOptions},

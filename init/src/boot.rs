@@ -155,6 +155,16 @@ impl Boot {
         })
     }
 
+    /// What a failed step is for came about after all.
+    pub fn made_up(&mut self, action: Action, now: Duration) {
+        if let Some(at) = self.index(action)
+            && let Progress::Ended { began, outcome } = &mut self.progress[at]
+            && matches!(outcome, StepOutcome::Failed { .. })
+        {
+            *outcome = StepOutcome::Done(now.saturating_sub(*began));
+        }
+    }
+
     /// A running step is not needed on this box.
     pub fn skipped(&mut self, action: Action, why: String) -> Option<&'static str> {
         self.end(action, |_| StepOutcome::Skipped(why))
@@ -441,6 +451,17 @@ mod tests {
         assert_eq!(boot.begin_next(S(3)).unwrap().name, "root drivers");
         assert_eq!(boot.reports()[0].outcome, StepOutcome::Done(S(2)));
         assert!(boot.succeeded(Action::Mounts) && boot.is_running(Action::Coldplug));
+    }
+
+    #[test]
+    fn what_comes_about_after_all_is_no_failure_any_more() {
+        let mut boot = Boot::new(STAGE0, Vec::new());
+        boot.begin_next(S(1));
+        boot.made_up(Action::Mounts, S(2));
+        assert!(boot.is_running(Action::Mounts));
+        boot.failed(Action::Mounts, S(6), "no cable".to_owned());
+        boot.made_up(Action::Mounts, S(90));
+        assert_eq!(boot.reports()[0].outcome, StepOutcome::Done(S(89)));
     }
 
     #[test]

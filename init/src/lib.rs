@@ -46,7 +46,13 @@ pub fn start() -> ExitCode {
     if std::process::id() == 1 {
         pid1::run();
     }
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut args = std::env::args();
+    let called = args.next().unwrap_or_default();
+    let mut args: Vec<String> = args.collect();
+    if called.rsplit('/').next() == Some("modprobe") {
+        // The kernel asks for modules through a link of this name.
+        args.splice(..0, ["helper", "modprobe"].map(str::to_owned));
+    }
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["front"] => front::run(),

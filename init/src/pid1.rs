@@ -81,7 +81,8 @@ pub struct Pid1 {
     jobs: Vec<Job>,
     helpers_started: u64,
     empty_groups: Vec<Cgroup>,
-    left_behind: u32,
+    left_behind: Vec<u32>,
+    more_to_reap: bool,
     down: Option<Down>,
 
     signals: SignalFd,
@@ -118,7 +119,9 @@ pub struct Pid1 {
     data_asked: Option<Duration>,
     ask_data_at: Duration,
     net: NetSummary,
+    reserve_is_given: bool,
     trouble: Vec<Notice>,
+    managers_notices: Vec<Notice>,
     log_tail: Vec<String>,
     dirty: bool,
     publish_at: Duration,
@@ -234,7 +237,8 @@ impl Pid1 {
             jobs: Vec::new(),
             helpers_started: 0,
             empty_groups: Vec::new(),
-            left_behind: 0,
+            left_behind: Vec::new(),
+            more_to_reap: false,
             down: None,
             signals: watched_signals()?,
             inbox,
@@ -267,7 +271,9 @@ impl Pid1 {
             data_asked: None,
             ask_data_at: Duration::ZERO,
             net: NetSummary::default(),
+            reserve_is_given: false,
             trouble: estate.trouble.into_iter().map(publish::bad).collect(),
+            managers_notices: Vec::new(),
             log_tail: Vec::new(),
             dirty: true,
             publish_at: Duration::ZERO,
@@ -365,6 +371,10 @@ impl Pid1 {
     }
 
     fn until_next(&self, now: Duration) -> Duration {
+        // One SIGCHLD told of them all and has been taken.
+        if self.more_to_reap {
+            return Duration::ZERO;
+        }
         let lives = self
             .table
             .values()
@@ -411,7 +421,7 @@ impl Pid1 {
                     role,
                     generation,
                     why,
-                } => self.replace(role, generation, &why),
+                } => self.replace(role, generation, &why, now),
                 Message::DoorAnswers => self.step_done(Action::Front),
                 Message::ManagerAnswers => self.step_done(Action::Manager),
                 Message::Net(status) => self.net_is(&status),
@@ -504,31 +514,50 @@ impl Pid1 {
     /// Takes ended children off the kernel's hands: units, helpers, and orphans.
     fn reap(&mut self, now: Duration) {
         let mut ended: Vec<(u32, Exit)> = Vec::new();
-        supervise::reaper::reap(REAPED_A_TURN, |pid, exit| ended.push((pid, exit)));
+        self.more_to_reap =
+            supervise::reaper::reap(REAPED_A_TURN, |pid, exit| ended.push((pid, exit)));
         for (pid, exit) in ended {
-            if !self.job_ended(pid, exit) {
+            if !self.job_ended(pid, exit) && !self.straggler_ended(pid) {
                 self.unit_ended(pid, exit, now);
             }
         }
     }
 
     fn unit_ended(&mut self, pid: u32, exit: Exit, now: Duration) {
-        let Some((name, unit)) = self
-            .table
-            .iter_mut()
-            .find(|(_, u)| u.life.pid() == Some(pid))
-        else {
+        let mut units = self.table.iter();
+        if let Some((name, _)) = units.find(|(_, unit)| unit.life.pid() == Some(pid)) {
+            self.bury(&name.clone(), exit, now);
+        }
+    }
+
+    /// A process that was left behind has ended after all.
+    fn straggler_ended(&mut self, pid: u32) -> bool {
+        let Some(at) = self.left_behind.iter().position(|left| *left == pid) else {
+            return false;
+        };
+        self.left_behind.swap_remove(at);
+        self.changed();
+        true
+    }
+
+    /// A unit's run is over; whether another follows is decided by its life.
+    fn bury(&mut self, name: &UnitName, exit: Exit, now: Duration) {
+        let Some(unit) = self.table.get_mut(name) else {
             return;
         };
         let exit = unit.child.take().map_or(exit, |child| child.exit(exit));
         let generation = unit.life.generation();
-        // A container's processes end with its monitor, and a role leaves none behind.
-        if let Some(group) = &unit.cgroup {
-            let _ = group.kill();
-        }
         unit.control = None;
         unit.life.ended(exit, now, start::random());
         let (name, role, over) = (name.clone(), unit.role(), unit.life.is_over());
+        // A container's processes end with its monitor, and a role leaves none behind.
+        if let Some(group) = unit.cgroup.take() {
+            let _ = group.kill();
+            // A service's next run has the same.
+            if role.is_some() || over {
+                self.empty_groups.push(group);
+            }
+        }
         supervise::warning!("{name} ended: {exit}");
         match role {
             Some(role) => self.vitals.role_ended(role),
@@ -548,11 +577,11 @@ impl Pid1 {
     }
 
     /// Replaces a role that the guard has found dead.
-    fn replace(&mut self, role: Role, generation: u64, why: &str) {
+    fn replace(&mut self, role: Role, generation: u64, why: &str, now: Duration) {
         let Some(unit) = self.table.get_mut(&role.unit()) else {
             return;
         };
-        if unit.life.generation() != generation || unit.life.pid().is_none() {
+        if unit.life.generation() != generation || !unit.life.condemn(now) {
             return;
         }
         supervise::error!("{} no longer works and is replaced: {why}", role.name());
@@ -579,6 +608,27 @@ impl Pid1 {
                     if let Some(group) = self.table.get(&name).and_then(|u| u.cgroup.as_ref()) {
                         let _ = group.kill();
                     }
+                }
+                Due::Stuck => self.stuck(&name, role, now),
+            }
+        }
+    }
+
+    /// A killed process that the kernel holds. A role is done without it: nothing of it runs any
+    /// more, and the box needs the next one now. A service is waited for, as its files are its own.
+    fn stuck(&mut self, name: &UnitName, role: Option<Role>, now: Duration) {
+        let Some(unit) = self.table.get(name) else {
+            return;
+        };
+        match (role, unit.life.pid()) {
+            (Some(_), Some(pid)) => {
+                supervise::error!("{name} (pid {pid}) is stuck in the kernel and left behind");
+                self.left_behind.push(pid);
+                self.bury(name, Exit::Signal(Signal::SIGKILL as i32), now);
+            }
+            _ => {
+                if let Some(group) = &unit.cgroup {
+                    let _ = group.kill();
                 }
             }
         }

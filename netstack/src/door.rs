@@ -21,6 +21,7 @@
 use std::{net::TcpListener, time::Instant};
 
 mod access;
+mod ballast;
 mod body;
 mod buffer;
 mod census;
@@ -32,7 +33,9 @@ mod conversations;
 mod emergency;
 mod engine;
 mod exchange;
+mod flow;
 mod head;
+mod http2;
 mod limits;
 mod link;
 mod listen;
@@ -43,6 +46,7 @@ mod serve;
 mod session;
 mod site;
 mod socket;
+mod talk;
 mod tls;
 mod vhost;
 pub mod view;

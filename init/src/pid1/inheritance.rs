@@ -179,7 +179,11 @@ impl Pid1 {
 
     fn inherit_settled(&mut self, settled: SettledRecord<'_>, from: &mut Inherited) {
         self.helpers_started = settled.helpers_started;
-        self.left_behind = settled.left_behind;
+        self.left_behind = settled.left_behind.into_owned();
+        let empty = settled.empty_groups.iter();
+        self.empty_groups = empty.filter_map(|group| own_group(group)).collect();
+        self.reserve_is_given = settled.reserve_is_given;
+        self.managers_notices = settled.managers_notices.into_owned();
         self.down = settled.down.map(Cow::into_owned);
         self.watchdog = settled.watchdog.and_then(|w| inherit_watchdog(&w, from));
         self.console_is_up = settled.console_is_up;
@@ -272,8 +276,8 @@ impl Pid1 {
 
     /// Ends what was started and is in no book, and the shells, whose consoles are gone.
     fn end_strays(&self) {
-        if let Ok(shells) = make_cgroup("pilot/shell") {
-            let _ = shells.kill();
+        for shell in groups_of_pilot().filter(|name| name.starts_with("pilot/shell-")) {
+            own_group(&shell).inspect(|group| drop(group.kill()));
         }
         let known: Vec<u32> = self
             .table
@@ -315,7 +319,8 @@ impl Pid1 {
 /// Ends every process of a predecessor that left no book: they hold the ports, and nobody could
 /// tell them anything. Waits for a moment until they are gone, as nothing can begin before.
 pub(super) fn end_all() {
-    let groups: Vec<_> = GROUPS.iter().filter_map(|group| own_group(group)).collect();
+    let groups = groups_of_pilot().chain(["services".to_owned()]);
+    let groups: Vec<_> = groups.filter_map(|group| own_group(&group)).collect();
     for group in &groups {
         let _ = group.kill();
     }
@@ -395,7 +400,7 @@ fn is_buried(child: &Child) -> bool {
 }
 
 /// A group's path below the hierarchy's root.
-fn relative(group: &Cgroup) -> String {
+pub(super) fn relative(group: &Cgroup) -> String {
     let path = group.path().strip_prefix(CGROUPS);
     path.unwrap_or(Path::new("")).to_string_lossy().into_owned()
 }
@@ -423,27 +428,33 @@ fn children() -> impl Iterator<Item = u32> {
     pids.into_iter()
 }
 
+/// The groups of PID 1's own processes, but for the one that it is in itself.
+fn groups_of_pilot() -> impl Iterator<Item = String> {
+    let folder = fs::read_dir(format!("{CGROUPS}/pilot"))
+        .into_iter()
+        .flatten();
+    let groups = folder
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let names = groups.filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter(|name| name != "init")
+        .map(|name| format!("pilot/{name}"))
+}
+
 /// Whether a process is in one of the groups that only PID 1 starts something in.
 fn is_of_ours(pid: u32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let group = text.trim().strip_prefix("0::").unwrap_or_default();
-    let role = |role: &Role| group.ends_with(&format!("/pilot/{}", role.name()));
-    Role::ALL.iter().any(role)
-        || group.contains("/pilot/helpers/")
-        || group.contains("/services/") && group.ends_with("/monitor")
+    let (above, name) = group.rsplit_once('/').unwrap_or_default();
+    let of_a_role = |role: &Role| name.starts_with(&format!("{}-", role.name()));
+    above.ends_with("/pilot") && Role::ALL.iter().any(of_a_role)
+        || above.ends_with("/pilot/helpers")
+        || group.contains("/services/") && name == "monitor"
 }
 
 /// An end that nobody can tell of any more.
 const UNKNOWN: Exit = Exit::Code(-1);
-/// In which the box's processes are.
-const GROUPS: [&str; 6] = [
-    "pilot/front",
-    "pilot/manager",
-    "pilot/logd",
-    "pilot/helpers",
-    "pilot/shell",
-    "services",
-];
 const GONE_TRIES: u32 = 100;
 const GONE_PAUSE: Duration = Duration::from_millis(20);
 const MAX_GROUP: usize = 256;

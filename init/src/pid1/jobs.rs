@@ -13,7 +13,7 @@ use supervise::{cgroup::Cgroup, spawn::Child, unit::Exit};
 
 use super::{
     Pid1,
-    start::{Program, new_cgroup},
+    start::{Program, make_cgroup},
 };
 
 /// A helper under way.
@@ -45,6 +45,8 @@ pub(super) enum Purpose {
     MountRoot,
     /// Writes a little to data and asks how much is free.
     ProbeData,
+    /// Loads the kernel's own watchdog, for want of a hardware one.
+    Softdog,
     /// A shell on the console; whoever asked is told of its end.
     /// It does not outlive PID 1's crash, as the console that waits for it does not.
     #[serde(skip)]
@@ -85,7 +87,9 @@ impl Pid1 {
 
     /// Starts a shell on a terminal.
     pub(super) fn start_shell(&mut self, tty: &OwnedFd, reply: SyncSender<Result<(), String>>) {
-        let spawned = new_cgroup("pilot/shell").and_then(|cgroup| {
+        self.helpers_started += 1;
+        let group = format!("pilot/shell-{}", self.helpers_started);
+        let spawned = make_cgroup(&group).and_then(|cgroup| {
             let folder = cgroup.open().map_err(|e| e.to_string())?;
             let child = supervise::spawn::Command {
                 program: "/usr/bin/busybox",
@@ -147,7 +151,7 @@ impl Pid1 {
             let _ = job.cgroup.kill();
             let _ = job.child.signal(rustix::process::Signal::KILL);
             self.empty_groups.push(job.cgroup);
-            self.left_behind += 1;
+            self.left_behind.push(job.child.pid);
             supervise::warning!("a helper ({:?}) was given up", job.purpose);
             self.job_done(job.purpose, Err("it did not end in time".to_owned()));
         }
@@ -164,7 +168,7 @@ impl Pid1 {
         input: Option<&OwnedFd>,
     ) -> Result<(Child, Cgroup, OwnedFd), String> {
         self.helpers_started += 1;
-        let cgroup = new_cgroup(&format!("pilot/helpers/{}", self.helpers_started))?;
+        let cgroup = make_cgroup(&format!("pilot/helpers/{}", self.helpers_started))?;
         let (answer, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(|e| e.to_string())?;
         let mut fds = vec![(write.as_fd(), ANSWER_FD)];

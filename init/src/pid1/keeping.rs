@@ -106,6 +106,7 @@ impl Pid1 {
         });
         match answer {
             Ok(probe) => {
+                self.reserve_is(probe.reserve_is_given);
                 self.data = DataState::Mounted {
                     total: probe.total,
                     free: probe.free,
@@ -116,6 +117,15 @@ impl Pid1 {
                 self.data = DataState::Absent(why);
             }
         }
+    }
+
+    fn reserve_is(&mut self, given: bool) {
+        match (self.reserve_is_given, given) {
+            (false, true) => supervise::error!("data is full: its reserve was given back"),
+            (true, false) => supervise::info!("data has room again: its reserve was made anew"),
+            (true, true) | (false, false) => {}
+        }
+        self.reserve_is_given = given;
     }
 }
 
