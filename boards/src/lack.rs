@@ -114,7 +114,6 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
             },
         ],
     ),
-    ("crash", NATIVE),
     ("stall", NATIVE),
     ("crash", NATIVE),
 ];
