@@ -55,9 +55,9 @@ impl Artifacts {
     /// # Errors
     /// When anything can't be fetched, built or packed.
     pub fn make(board: &Board, options: &Options) -> Result<Self> {
-        // Cargo has its own lock: another checkout's long build must not hold up this one.
-        let binaries = Binaries::build(board)?;
         let cache = Cache::open()?;
+        // Before the lock: cargo takes turns by itself, and only with those of the same checkout.
+        let binaries = Binaries::build(board)?;
         let _turn = cache.lock()?;
         let packages = Packages::fetch(&cache, board, options.mirror.as_deref(), options.refresh)?;
         let release = packages.kernel_release()?;

@@ -707,4 +707,4 @@ const PANICS_WITHIN: Duration = Duration::from_secs(60);
 /// Bounds on one turn, so that no source of work keeps the others waiting.
 const MESSAGES_A_TURN: usize = 64;
 const UEVENTS_A_TURN: usize = 256;
-const REAPED_A_TURN: usize = 1024;
+const REAPED_A_TURN: usize = 256;

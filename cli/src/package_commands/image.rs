@@ -23,6 +23,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use s9pk::manifest::{Arch, TextError};
+
 pub(crate) use self::archive::RunConfig;
 use self::{archive::Archive, layer::Whiteouts, tree::Tree, unpack::Form};
 use super::{
@@ -54,7 +56,7 @@ impl Maker<'_> {
         &mut self,
         source: &SourceValue,
         owners: Owners,
-    ) -> Result<BTreeMap<String, Made>, PackageError> {
+    ) -> Result<BTreeMap<Arch, Made>, PackageError> {
         match source {
             SourceValue::Here(path) => self.all(path, owners),
             SourceValue::ByArch(sources) => {
@@ -77,11 +79,7 @@ impl Maker<'_> {
     }
 
     /// Every image that a source holds; what is none says nothing of machines and is for this one.
-    fn all(
-        &mut self,
-        source: &Path,
-        owners: Owners,
-    ) -> Result<BTreeMap<String, Made>, PackageError> {
+    fn all(&mut self, source: &Path, owners: Owners) -> Result<BTreeMap<Arch, Made>, PackageError> {
         let host = self.host(source);
         let at = failed(&host);
         match self.open(&host).map_err(&at)? {
@@ -96,13 +94,15 @@ impl Maker<'_> {
             }
             plain => {
                 let made = self.of_plain(&host, plain, owners).map_err(&at)?;
-                Ok([(env::consts::ARCH.to_owned(), made)].into())
+                let here = env::consts::ARCH.parse();
+                let here = here.map_err(|error: TextError| at(error.to_string()))?;
+                Ok([(here, made)].into())
             }
         }
     }
 
     /// The image that a source holds for `arch`.
-    fn one(&mut self, arch: &str, source: &Path, owners: Owners) -> Result<Made, PackageError> {
+    fn one(&mut self, arch: &Arch, source: &Path, owners: Owners) -> Result<Made, PackageError> {
         let host = self.host(source);
         let at = failed(&host);
         match self.open(&host).map_err(&at)? {
@@ -110,7 +110,7 @@ impl Maker<'_> {
                 let (images, skipped) = archive.images().map_err(&at)?;
                 self.note(&host, skipped);
                 let Some(image) = images.get(arch) else {
-                    let others: Vec<_> = images.into_keys().collect();
+                    let others: Vec<_> = images.keys().map(Arch::as_str).collect();
                     let others = others.join(", ");
                     return Err(at(format!("it is for {others}, not for {arch}")));
                 };

@@ -1,11 +1,16 @@
 //! `pilot s9pk pack`: a package from a folder that holds its `manifest.json` and everything else as
 //! it is to be packed, or from a `service.toml` with a `[package]` table (format: [`super::recipe`]).
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    path::Path,
+};
 
 use s9pk::{
-    Archive, Content, Draft, Key,
+    Archive, Content, Draft, Key, LeftOut, Validated,
     content::{self, image_path},
+    manifest::Arch,
 };
 use serde_json::json;
 
@@ -36,7 +41,7 @@ pub(crate) fn pack(source: &Path, key: &Key, to: &Path) -> Result<Vec<String>, P
     let mut warnings = packer.maker.left_out;
     super::replace(to, |out| {
         s9pk::pack(&draft, key, out)?;
-        warnings.extend(Archive::open(&*out)?.validate(None)?.warnings);
+        warnings.extend(validate(&Archive::open(&*out)?)?.warnings);
         Ok(())
     })?;
     Ok(warnings)
@@ -88,7 +93,17 @@ impl Packer<'_> {
 
     /// The folder as it is.
     fn whole(&self) -> Result<Draft<'static>, PackageError> {
-        Draft::from_dir(self.folder).map_err(at(self.folder))
+        let mut draft = Draft::from_dir(self.folder).map_err(at(self.folder))?;
+        let beside = LeftOut::beside(self.folder);
+        if beside.exists() {
+            let json = fs::read(&beside).map_err(PackageError::io(&beside))?;
+            let left_out = serde_json::from_slice(&json).map_err(|error| PackageError::Recipe {
+                path: beside.clone(),
+                problem: error.to_string(),
+            })?;
+            draft.leave_out(&left_out).map_err(at(&beside))?;
+        }
+        Ok(draft)
     }
 
     /// What a `service.toml` describes.
@@ -102,7 +117,7 @@ impl Packer<'_> {
             let made = self.maker.images(&image.source, image.owners)?;
             images.insert(id.clone(), made);
         }
-        let arches = |made: &BTreeMap<String, Made>| made.keys().cloned().collect();
+        let arches = |made: &BTreeMap<Arch, Made>| made.keys().cloned().collect();
         let arches = images.iter().map(|(id, made)| (id.clone(), arches(made)));
         let manifest = recipe.manifest(package, &arches.collect());
         let manifest = serde_json::to_vec(&manifest)?;
@@ -120,7 +135,7 @@ impl Packer<'_> {
         }
         for (id, image) in &recipe.image {
             for (arch, made) in &images[id] {
-                self.add_image(&mut draft, id.as_str(), image, arch, made)?;
+                self.add_image(&mut draft, id.as_str(), image, arch.as_str(), made)?;
             }
         }
         Ok(draft)
@@ -166,6 +181,20 @@ impl Packer<'_> {
         let made = self.maker.squash_folder(&folder)?;
         add(draft, SCRIPT, Content::File(made))
     }
+}
+
+/// A filtered package need only be whole for one of its architectures.
+fn validate(archive: &Archive<&File>) -> Result<Validated, s9pk::Error> {
+    let whole = archive.validate(None);
+    if LeftOut::of(archive).is_none() {
+        return whole;
+    }
+    let images = archive.manifest().images.values();
+    let arches: BTreeSet<&Arch> = images.flat_map(|image| &image.arch).collect();
+    let for_one = arches
+        .iter()
+        .map(|arch| archive.validate(Some(arch.as_str())));
+    for_one.fold(whole, Result::or)
 }
 
 fn read(path: &Path) -> Result<Recipe, PackageError> {

@@ -41,7 +41,7 @@ use std::{
 use s9pk::{
     ExtendedVersion, Id, Manifest, VersionRange,
     locale::LocaleString,
-    manifest::{Description, HardwareRequirements, ImageConfig, ImageSource, VolumeId},
+    manifest::{Arch, Description, HardwareRequirements, ImageConfig, ImageSource, Url, VolumeId},
 };
 use serde::Deserialize;
 
@@ -68,12 +68,12 @@ pub(crate) struct PackageTable {
     title: String,
     license: String,
     description: DescriptionValue,
-    upstream_repo: String,
+    upstream_repo: Url,
     #[serde(default)]
     release_notes: String,
-    package_repo: Option<String>,
-    marketing_url: Option<String>,
-    donation_url: Option<String>,
+    package_repo: Option<Url>,
+    marketing_url: Option<Url>,
+    donation_url: Option<Url>,
 }
 
 /// `[image.<id>]`
@@ -113,7 +113,7 @@ enum DescriptionValue {
 #[serde(untagged)]
 pub(crate) enum SourceValue {
     Here(PathBuf),
-    ByArch(BTreeMap<String, PathBuf>),
+    ByArch(BTreeMap<Arch, PathBuf>),
 }
 
 impl Recipe {
@@ -121,7 +121,7 @@ impl Recipe {
     pub(crate) fn manifest(
         &self,
         table: &PackageTable,
-        arches: &BTreeMap<Id, BTreeSet<String>>,
+        arches: &BTreeMap<Id, BTreeSet<Arch>>,
     ) -> Manifest {
         let (short, long) = match &table.description {
             DescriptionValue::Short(text) => (text, text),
@@ -220,7 +220,7 @@ impl TryFrom<String> for EnvName {
     }
 }
 
-fn packed(arches: &BTreeSet<String>) -> ImageConfig {
+fn packed(arches: &BTreeSet<Arch>) -> ImageConfig {
     ImageConfig {
         source: ImageSource::Packed,
         arch: arches.clone(),

@@ -280,6 +280,37 @@ fn what_leads_out_or_is_damaged_is_refused_with_the_entry_and_the_remedy() {
     assert_eq!(left.len(), 3, "key, source and package: {left:?}");
 }
 
+/// Made by umoci (layers with whiteouts, a link for a folder, a hard link) and written by skopeo.
+#[test]
+fn archives_of_others_tools_are_read() {
+    let folder = Folder::new("skopeo");
+    folder.write_service();
+    folder.pilot(&["s9pk", "keygen", "-o", "key.pem"]);
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    for name in ["skopeo-oci.tar", "skopeo-docker.tar.gz"] {
+        fs::copy(fixtures.join(name), folder.0.join("source/image")).unwrap();
+        set_source(&folder, "\"image\"");
+        pack(&folder);
+        let env = folder.pilot(&["s9pk", "cat", "out.s9pk", "images/x86_64/main.env"]);
+        assert_eq!(env, "A=1\nLANG=C.UTF-8", "{name}");
+        let wanted = [
+            "drwxr-xr-x 0/0 squashfs-root",
+            "lrwxrwxrwx 0/0 squashfs-root/bin -> usr/bin",
+            "drwxr-xr-x 0/0 squashfs-root/etc",
+            "-rw-r--r-- 0/0 squashfs-root/etc/motd",
+            "-rw-r--r-- 0/0 squashfs-root/etc/motd2",
+            "drwxr-xr-x 0/0 squashfs-root/op",
+            "-rw-r--r-- 0/0 squashfs-root/op/n",
+            "drwxrwxrwt 0/0 squashfs-root/tmp",
+            "drwxr-xr-x 0/0 squashfs-root/usr",
+            "drwxr-xr-x 0/0 squashfs-root/usr/bin",
+            "-rwsr-xr-x 0/0 squashfs-root/usr/bin/busybox",
+            "-rw-r--r-- 0/0 squashfs-root/usr/bin/tool",
+        ];
+        assert_eq!(list(&folder), wanted, "{name}");
+    }
+}
+
 const PACK: [&str; 7] = [
     "s9pk", "pack", "source", "-o", "out.s9pk", "--key", "key.pem",
 ];

@@ -56,6 +56,22 @@ fn an_extracted_package_is_packed_again_and_compared() {
 }
 
 #[test]
+fn a_filtered_package_is_extracted_and_packed_to_the_same_bytes() {
+    let folder = Folder::new("filtered");
+    let sample = |name: &str| samples().join(name).to_str().unwrap().to_owned();
+    let (whole, key) = (sample("two-arch.s9pk"), sample("keys/a.pem"));
+    let select = [
+        "s9pk", "select", &whole, "--arch", "x86_64", "-o", "one.s9pk",
+    ];
+    folder.pilot(&select);
+    assert!(folder.read("one.s9pk") == fs::read(sample("two-arch.x86_64.s9pk")).unwrap());
+    let said = folder.pilot(&["s9pk", "extract", "one.s9pk", "tree/"]);
+    assert!(said.contains("tree.left-out.json"), "{said}");
+    folder.pilot(&["s9pk", "pack", "tree/", "-o", "again.s9pk", "--key", &key]);
+    assert!(folder.read("again.s9pk") == folder.read("one.s9pk"));
+}
+
+#[test]
 fn what_is_damaged_or_odd_is_refused_in_words() {
     let folder = Folder::new("refused");
     let verify = |name: &str, more: &[&str]| {

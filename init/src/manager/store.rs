@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use netstack::door::Identity;
@@ -105,7 +105,7 @@ impl Store {
         }
         let identity = self
             .issuer
-            .identity(names)
+            .identity(names, SystemTime::now())
             .cloned()
             .map_err(|e| e.to_string());
         Outcome {

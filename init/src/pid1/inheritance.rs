@@ -276,7 +276,7 @@ impl Pid1 {
 
     /// Ends what was started and is in no book, and the shells, whose consoles are gone.
     fn end_strays(&self) {
-        for shell in groups_of_pilot().filter(|name| name.starts_with("pilot/shell-")) {
+        for shell in groups_in("pilot").filter(|path| path.starts_with("pilot/shell-")) {
             own_group(&shell).inspect(|group| drop(group.kill()));
         }
         let known: Vec<u32> = self
@@ -319,8 +319,8 @@ impl Pid1 {
 /// Ends every process of a predecessor that left no book: they hold the ports, and nobody could
 /// tell them anything. Waits for a moment until they are gone, as nothing can begin before.
 pub(super) fn end_all() {
-    let groups = groups_of_pilot().chain(["services".to_owned()]);
-    let groups: Vec<_> = groups.filter_map(|group| own_group(&group)).collect();
+    let paths = groups_in("pilot").chain(["services".to_owned()]);
+    let groups: Vec<_> = paths.filter_map(|path| own_group(&path)).collect();
     for group in &groups {
         let _ = group.kill();
     }
@@ -413,6 +413,17 @@ fn own_group(path: &str) -> Option<Cgroup> {
         .then(|| make_cgroup(path).ok())?
 }
 
+/// The paths of the groups right below one of ours.
+fn groups_in(path: &'static str) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(Path::new(CGROUPS).join(path))
+        .into_iter()
+        .flatten();
+    let folders = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.filter_map(move |entry| Some(format!("{path}/{}", entry.file_name().to_str()?)))
+}
+
 /// All children of PID 1.
 fn children() -> impl Iterator<Item = u32> {
     let list = fs::read_to_string("/proc/1/task/1/children");
@@ -428,29 +439,19 @@ fn children() -> impl Iterator<Item = u32> {
     pids.into_iter()
 }
 
-/// The groups of PID 1's own processes, but for the one that it is in itself.
-fn groups_of_pilot() -> impl Iterator<Item = String> {
-    let folder = fs::read_dir(format!("{CGROUPS}/pilot"))
-        .into_iter()
-        .flatten();
-    let groups = folder
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let names = groups.filter_map(|entry| entry.file_name().into_string().ok());
-    names
-        .filter(|name| name != "init")
-        .map(|name| format!("pilot/{name}"))
-}
-
 /// Whether a process is in one of the groups that only PID 1 starts something in.
 fn is_of_ours(pid: u32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let group = text.trim().strip_prefix("0::").unwrap_or_default();
-    let (above, name) = group.rsplit_once('/').unwrap_or_default();
-    let of_a_role = |role: &Role| name.starts_with(&format!("{}-", role.name()));
-    above.ends_with("/pilot") && Role::ALL.iter().any(of_a_role)
-        || above.ends_with("/pilot/helpers")
-        || group.contains("/services/") && name == "monitor"
+    // Each run of a role has a group of its own: its name and a number.
+    let run = group
+        .rsplit_once("/pilot/")
+        .and_then(|(_, run)| run.rsplit_once('-'));
+    Role::ALL
+        .iter()
+        .any(|role| run.is_some_and(|(name, _)| name == role.name()))
+        || group.contains("/pilot/helpers/")
+        || group.contains("/services/") && group.ends_with("/monitor")
 }
 
 /// An end that nobody can tell of any more.

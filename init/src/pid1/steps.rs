@@ -469,10 +469,10 @@ fn kernel_settings() -> Result<Begun, String> {
     {
         trouble.push(format!("Ctrl-Alt-Del: {errno}"));
     }
-    for group in ["pilot/init", "pilot/helpers", "services"] {
+    for group in [OWN_GROUP, "pilot/helpers", "services"] {
         trouble.extend(super::start::make_cgroup(group).err());
     }
-    let own = format!("{}/pilot/init/cgroup.procs", super::start::CGROUPS);
+    let own = format!("{}/{OWN_GROUP}/cgroup.procs", super::start::CGROUPS);
     trouble.extend(fs::write(&own, "0").err().map(|e| format!("{own}: {e}")));
     if trouble.is_empty() {
         Ok(Begun::Done)
@@ -511,6 +511,11 @@ const SETTINGS: &[(&str, &str)] = &[
     // A container's process needs pids; so do the box's own, whatever the container does.
     ("/proc/sys/kernel/pid_max", "131072"),
 ];
+
+/// PID 1's own control group. liblxc makes containers' groups below that of PID 1, so that no limit
+/// of a service's group would hold for its container, unless PID 1's has this name: that one it takes
+/// for the hierarchy's root (`prune_init_scope`).
+const OWN_GROUP: &str = "init.scope";
 
 /// The name of a box that nobody has named.
 const DEFAULT_NAME: &str = "pilotlight";

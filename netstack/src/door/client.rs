@@ -5,15 +5,17 @@ use std::{
     time::Instant,
 };
 
-use rustls::ServerConnection;
+use rustls::{HandshakeKind, ServerConnection};
 
 use super::{
     census::Group,
+    hello::{Asked, Hello},
     limits::{LINGER_BYTES, Limits, READ},
     session::{Session, Wait},
     socket::Socket,
     talk::Talk,
     tls,
+    vhost::Table,
 };
 
 /// A client.
@@ -21,6 +23,8 @@ pub(super) struct Client {
     pub(super) socket: Socket,
     tls: Option<Box<ServerConnection>>,
     pub(super) talk: Talk,
+    /// What was read before it is known whether TLS ends here.
+    hello: Option<Hello>,
     /// For whom it counts; `None` for the guard's probe, which always gets in.
     pub(super) group: Option<Group>,
     /// It waits in a queue for its turn.
@@ -29,6 +33,10 @@ pub(super) struct Client {
     pub(super) weight: usize,
     /// When the wheel rings for it, at the latest.
     pub(super) armed: Option<Instant>,
+    /// Its handshake, if it needs one, has not been counted.
+    pub(super) is_new: bool,
+    /// It came back with a ticket, so no certificate had to be shown.
+    pub(super) is_resumed: bool,
     accepted: Instant,
     closing: Option<Closing>,
 }
@@ -48,16 +56,51 @@ impl Client {
         group: Option<Group>,
         now: Instant,
     ) -> Self {
+        let is_tls = tls.is_some();
         Self {
             socket,
             tls: tls.map(Box::new),
             talk: Talk::Http1(Box::new(session)),
+            hello: None,
             group,
             queued: false,
             weight: 0,
             armed: None,
+            is_new: is_tls,
+            is_resumed: false,
             accepted: now,
             closing: None,
+        }
+    }
+
+    /// Has it wait until its first bytes say where they go.
+    pub(super) fn undecided(mut self) -> Self {
+        self.hello = Some(Hello::default());
+        self
+    }
+
+    /// Decides whether TLS ends here or is passed on, once that can be known.
+    ///
+    /// # Errors
+    /// As [`Self::fill`].
+    pub(super) fn decide(&mut self, table: &Table, now: Instant) -> io::Result<()> {
+        let (Some(hello), Talk::Http1(session)) = (&self.hello, &mut self.talk) else {
+            return Ok(());
+        };
+        let place = match hello.asked() {
+            Asked::More => return Ok(()),
+            Asked::For(name) => table.passed(session.entry(), name.as_deref()),
+            Asked::Nonsense => None,
+        };
+        let bytes = self.hello.take().map(Hello::into_bytes).unwrap_or_default();
+        match place {
+            Some(place) => {
+                self.tls = None;
+                self.is_new = false;
+                session.pass_through(place, &bytes);
+                Ok(())
+            }
+            None => self.take(&bytes, now),
         }
     }
 
@@ -188,6 +231,10 @@ impl Client {
 
     /// Takes bytes from the socket: deciphered, if TLS is spoken.
     fn take(&mut self, mut bytes: &[u8], now: Instant) -> io::Result<()> {
+        if let Some(hello) = &mut self.hello {
+            hello.push(bytes);
+            return Ok(());
+        }
         let Some(tls) = &mut self.tls else {
             self.talk.side().input.push(bytes);
             return Ok(());
@@ -208,6 +255,9 @@ impl Client {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, error));
                 }
             };
+            if handshaking && !tls.is_handshaking() {
+                self.is_resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
+            }
             if handshaking
                 && tls.alpn_protocol() == Some(tls::HTTP2)
                 && let Talk::Http1(session) = &self.talk

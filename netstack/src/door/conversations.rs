@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    config::{DoorConfig, Route, Upstream},
+    config::{DoorConfig, Route, RouteKind, Upstream},
     limits::Limits,
     request::Origin,
     session::{Ask, Session, Wait},
@@ -47,6 +47,7 @@ impl Stage {
                 service: "demo".into(),
                 upstream: Upstream::Tcp(([10, 77, 0, 2], 80).into()),
                 port: None,
+                kind: RouteKind::default(),
             }],
             ..DoorConfig::default()
         });

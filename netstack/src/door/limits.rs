@@ -79,6 +79,15 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The same with no limit for one address: load generators have only one.
+    #[must_use]
+    pub fn generous() -> Self {
+        Self {
+            per_address: usize::MAX,
+            ..Self::default()
+        }
+    }
+
     /// The same with no more connections than the process has descriptors for: each client may need
     /// a second one, towards the service that answers.
     pub(super) fn within_descriptors(mut self) -> Self {

@@ -133,10 +133,14 @@ impl Engine {
             };
             let high = self.ballast.high();
             let filled = client.fill(&mut self.scratch, high, now)?;
+            client.decide(&self.site.table, now)?;
             if client.is_handshaking() {
                 client.flush(now)?;
                 let gone = client.talk.side().eof;
                 return Ok(if gone { Left::Over } else { Left::Nothing });
+            }
+            if std::mem::take(&mut client.is_new) {
+                self.site.tally.count(client.is_resumed);
             }
             let round = match &client.talk {
                 Talk::Http1(_) => self.request(key, now)?,

@@ -81,6 +81,11 @@ enum Phase {
         seen: usize,
         began: Option<Instant>,
     },
+    /// On the way to a tunnel: a connection to `place` is asked for or begun.
+    Passing {
+        place: Rc<Place>,
+        is_asked: bool,
+    },
     /// Bytes pass both ways, their meaning is not ours.
     Tunnel,
 }
@@ -97,6 +102,20 @@ impl Session {
         }
     }
 
+    /// The way by which the client came in.
+    pub(super) fn entry(&self) -> Entry {
+        self.entry
+    }
+
+    /// Passes the client on to `place` undeciphered, beginning with what it has said already.
+    pub(super) fn pass_through(&mut self, place: Rc<Place>, said: &[u8]) {
+        self.flow.client.input.push(said);
+        self.phase = Phase::Passing {
+            place,
+            is_asked: false,
+        };
+    }
+
     /// The same conversation over HTTP/2, before anything was said.
     pub(super) fn to_http2(&self, now: Instant) -> Connection {
         Connection::new(self.entry, self.origin, now)
@@ -109,6 +128,17 @@ impl Session {
                 Phase::Ended { whole } => {
                     self.phase = Phase::Ended { whole };
                     return Ask::End { whole };
+                }
+                Phase::Passing { place, is_asked } => {
+                    self.phase = Phase::Passing {
+                        place: Rc::clone(&place),
+                        is_asked: true,
+                    };
+                    let pooled = false;
+                    return match is_asked {
+                        true => Ask::Nothing,
+                        false => Ask::Dial { place, pooled },
+                    };
                 }
                 Phase::Tunnel => {
                     self.phase = Phase::Tunnel;
@@ -139,8 +169,10 @@ impl Session {
     /// The connection asked for is complete.
     pub(super) fn connected(&mut self, now: Instant) {
         self.flow.up.moved = now;
-        if let Phase::Exchange(exchange) = &mut self.phase {
-            exchange.connected();
+        match &mut self.phase {
+            Phase::Exchange(exchange) => exchange.connected(),
+            Phase::Passing { .. } => self.phase = Phase::Tunnel,
+            Phase::Ended { .. } | Phase::Head { .. } | Phase::Tunnel => {}
         }
     }
 
@@ -176,6 +208,7 @@ impl Session {
         }
         match &self.phase {
             Phase::Ended { .. } => (client + limits.linger, Wait::Stall),
+            Phase::Passing { .. } => (upstream + limits.connect, Wait::Connect),
             // Half closed is nearly always closed: the rest is not waited for as long.
             Phase::Tunnel if self.flow.client.eof => {
                 (client.max(upstream) + limits.stall, Wait::Stall)

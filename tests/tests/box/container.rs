@@ -42,6 +42,12 @@ pub(crate) fn neither_systemd_nor_scripts(vm: &mut Vm) -> Result<()> {
 pub(crate) fn the_service_is_shut_in(vm: &mut Vm) -> Result<()> {
     let host = processes(vm, "1")?.remove(&1).context("no PID 1")?;
     let inside = processes(vm, &format!("$(cat {PAYLOAD}/cgroup.procs)"))?;
+    assert!(
+        vm.shell(&format!("cat {PAYLOAD}/../memory.max"))?
+            .parse::<u64>()
+            .is_ok(),
+        "no limit holds for the container"
+    );
     let mut names: Vec<_> = inside.values().map(|p| p.field("Name")).collect();
     names.sort_unstable();
     assert!(

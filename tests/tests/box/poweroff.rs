@@ -71,7 +71,7 @@ fn three_keys_restart_and_the_command_line_switches_off_a_box_without_a_network(
     damage::a_missing_data_partition_is_told(kit)
 }
 
-/// The kernel asks for an address for `demo` no more, so neither does the door.
+/// A stopped service has no route, and the port that led to it is nobody's.
 fn a_port_closes_with_its_route(vm: &mut Vm) -> Result<()> {
     let listens = |vm: &mut Vm| -> Result<bool> {
         // 8443, listening, as the kernel lists sockets.
@@ -107,9 +107,9 @@ fn the_kernels_own_watchdog_stands_in(vm: &mut Vm) -> Result<()> {
     })
 }
 
-/// Waits until the demo's monitor runs, by the console, as there may be no network.
+/// Waits until the demo runs, which the console knows without a network, once it is there.
 fn demo_runs(vm: &mut Vm, since: usize) -> Result<()> {
-    vm.expect(since, "[             ] manager", BOOT).ok();
+    vm.expect(since, "Recovery console", BOOT)?;
     guest::eventually("the demo runs", || {
         Ok(vm.shell("ps")?.contains("/bin/httpd"))
     })

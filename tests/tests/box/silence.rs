@@ -59,7 +59,7 @@ pub(crate) fn a_killed_front_fails_no_connection(vm: &mut Vm, trust: &Trust) -> 
 /// front after the other while another process connects again and again.
 fn killing_fronts() -> String {
     let connect = "while [ ! -e /run/enough ]; do \
-         if nc -z 127.0.0.1 443; then echo connected; else echo refused; fi; done";
+         if nc 127.0.0.1 443 -e true; then echo connected; else echo refused; fi; done";
     let kill = format!(
         "for n in $(seq {KILLS}); do old=$(pidof pilot-front); kill -9 $old && echo killed; \
          new=$old; while [ -z \"$new\" -o \"$new\" = \"$old\" ]; do new=$(pidof pilot-front); done; \

@@ -8,6 +8,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use s9pk::manifest::Arch;
 use serde::{Deserialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
@@ -74,8 +75,8 @@ impl Archive {
     }
 
     /// Its images by architecture, and what was passed over, as sentences.
-    pub(super) fn images(&self) -> Result<(BTreeMap<String, Image>, Vec<String>), String> {
-        let mut images: BTreeMap<String, Image> = BTreeMap::new();
+    pub(super) fn images(&self) -> Result<(BTreeMap<Arch, Image>, Vec<String>), String> {
+        let mut images: BTreeMap<Arch, Image> = BTreeMap::new();
         let mut skipped = Vec::new();
         for Candidate { config, layers } in self.candidates()? {
             let bytes = self.read(&config.name)?;
@@ -103,7 +104,7 @@ impl Archive {
             let layers = layers.collect::<Result<_, String>>()?;
             let config = config.config.unwrap_or_default();
             let image = Image { config, layers };
-            if images.insert(arch.to_owned(), image).is_some() {
+            if images.insert(arch.clone(), image).is_some() {
                 return Err(format!(
                     "it holds several images for {arch}: make an archive of one"
                 ));
@@ -307,16 +308,17 @@ struct RootFs {
 }
 
 /// The name that packages have for an image's architecture.
-fn architecture(config: &Config) -> Option<&'static str> {
+fn architecture(config: &Config) -> Option<Arch> {
     if !matches!(config.os.as_str(), "linux" | "") {
         return None;
     }
-    Some(match config.architecture.as_str() {
+    let name = match config.architecture.as_str() {
         "amd64" | "x86_64" => "x86_64",
         "arm64" | "aarch64" => "aarch64",
         "riscv64" => "riscv64",
         _ => return None,
-    })
+    };
+    name.parse().ok()
 }
 
 /// The offset and size of a member, links between members followed.

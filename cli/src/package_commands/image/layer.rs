@@ -68,8 +68,6 @@ enum Removal {
 }
 
 fn read(host: &Path, whiteouts: Whiteouts) -> Result<Layer, String> {
-    let damaged =
-        |error: std::io::Error| format!("the archive is damaged ({error}): fetch or make it again");
     let file = File::open(host).map_err(|error| error.to_string())?;
     let length = file.metadata().map_err(|error| error.to_string())?.len();
     let host = Rc::new(host.to_owned());
@@ -208,6 +206,10 @@ fn is_device(kind: EntryType) -> bool {
     matches!(kind, EntryType::Block | EntryType::Char)
 }
 
+fn damaged(error: std::io::Error) -> String {
+    format!("the archive is damaged ({error}): fetch or make it again")
+}
+
 fn refuse(path: &[u8], problem: impl AsRef<str>) -> String {
     let (path, problem) = (String::from_utf8_lossy(path), problem.as_ref());
     format!("its entry {path:?} can't be used: {problem}")
@@ -224,8 +226,6 @@ pub(super) const LAST_ID: u32 = 65_535;
 
 /// The bytes of a plain tar archive by name, for those that hold other archives.
 pub(super) fn members(host: &Path) -> Result<BTreeMap<String, Member>, String> {
-    let damaged =
-        |error: std::io::Error| format!("the archive is damaged ({error}): fetch or make it again");
     let file = File::open(host).map_err(|error| error.to_string())?;
     let mut archive = tar::Archive::new(BufReader::new(file));
     let mut members = BTreeMap::new();

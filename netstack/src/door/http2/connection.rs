@@ -355,8 +355,8 @@ impl Connection {
         self.orphans.extend(stream.flow.link.take());
         self.credit += stream.unread();
         if !stream.flow.client.eof && !stream.is_broken() {
-            // The answer is whole without the rest of the request (RFC 9113, 8.1).
-            frame::reset(id, Code::NoError, &mut self.side.output);
+            // The answer is whole without the rest of the request. A reset at once would be within
+            // RFC 9113, 8.1, but makes some clients forget the answer: only more data is reset.
             self.forget(id);
         }
     }
@@ -446,7 +446,9 @@ impl Connection {
         }
         let Some(stream) = self.streams.get_mut(&head.stream) else {
             self.credit += payload.len() as u32;
-            return self.is_late(head.stream, now);
+            self.is_late(head.stream, now)?;
+            frame::reset(head.stream, Code::NoError, &mut self.side.output);
+            return Ok(());
         };
         if stream.flow.client.eof {
             return Err(Fatal(Code::StreamClosed));
