@@ -43,8 +43,9 @@ impl Own {
         let slept = now.saturating_sub(self.last) > OVERSLEPT;
         self.last = now;
         let main = self.main.is_stuck(vitals.main(), slept, now);
-        // What `net` does is told by `main`.
-        let net = self.net.is_stuck(vitals.net(), slept, now);
+        // What `net` does is told by `main`: while that is silent, nothing is known of it.
+        let untold = now.saturating_sub(self.main.last_sign) > TOLD_WITHIN;
+        let net = self.net.is_stuck(vitals.net(), slept || untold, now);
         main.then_some("main").or(net.then_some("net"))
     }
 }
@@ -109,6 +110,8 @@ const SUSPICIOUS: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_secs(3);
 /// Whatever it does.
 const HOPELESS: Duration = Duration::from_secs(60);
+/// `main` turns once a second.
+const TOLD_WITHIN: Duration = Duration::from_millis(1500);
 const OVERSLEPT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -164,6 +167,12 @@ mod tests {
     fn a_thread_that_sleeps_for_ever_is_found() {
         assert_eq!(minute(|_| true, |ms| ms < 20_000), Some(("net", 27)));
         assert_eq!(minute(|ms| ms < 10_000, |_| true), Some(("main", 17)));
+    }
+
+    #[test]
+    fn a_silent_main_is_not_taken_for_a_silent_net() {
+        let found = minute(|ms| ms < 10_000, |ms| ms < 9_000);
+        assert_eq!(found.map(|(name, _)| name), Some("main"));
     }
 
     #[test]
