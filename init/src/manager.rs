@@ -18,7 +18,14 @@ mod steward;
 mod store;
 mod view;
 
-use std::{os::unix::net::UnixListener, process::ExitCode, sync::Arc};
+use std::{
+    os::unix::net::UnixListener,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use supervise::control::CONTROL_FD;
 use webui::Listeners;
@@ -33,6 +40,7 @@ pub fn run() -> ExitCode {
     let pool = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name_fn(thread_name())
         .enable_all()
         .build();
     let ended = match pool {
@@ -68,6 +76,15 @@ fn serve(pool: &tokio::runtime::Runtime) -> Result<(), String> {
             () = steward.run(events, orders) => Err("its control socket is closed".to_owned()),
         }
     })
+}
+
+/// Workers are started first. The guard tells them from the threads for what blocks by their names.
+fn thread_name() -> impl Fn() -> String {
+    let started = AtomicUsize::new(0);
+    move || match started.fetch_add(1, Ordering::Relaxed) {
+        n if n < WORKERS => format!("worker-{n}"),
+        n => format!("blocking-{n}"),
+    }
 }
 
 fn tokio_listener(listener: UnixListener) -> Result<tokio::net::UnixListener, String> {

@@ -9,6 +9,7 @@ mod jobs;
 mod keeping;
 mod netview;
 mod publish;
+mod replace;
 pub mod roles;
 mod shutdown;
 pub mod sockets;
@@ -43,6 +44,7 @@ use supervise::{
 use self::{
     jobs::{Job, Purpose},
     keeping::Written,
+    replace::Replaced,
     roles::Role,
     shutdown::Down,
     sockets::Sockets,
@@ -73,6 +75,7 @@ pub struct Pid1 {
     helpers_started: u64,
     empty_groups: Vec<Cgroup>,
     left_behind: u32,
+    replaced: Replaced,
     down: Option<Down>,
 
     signals: SignalFd,
@@ -189,6 +192,7 @@ impl Pid1 {
             helpers_started: 0,
             empty_groups: Vec::new(),
             left_behind: 0,
+            replaced: Replaced::default(),
             down: None,
             signals: watched_signals()?,
             inbox,
@@ -270,6 +274,7 @@ impl Pid1 {
         }
         self.reap(now);
         self.give_up_jobs(now);
+        self.leave_behind(now);
         self.advance_boot(now);
         self.do_what_is_due(now);
         self.watch_data(now);
@@ -346,8 +351,9 @@ impl Pid1 {
                 Message::Dead {
                     role,
                     generation,
-                    why,
-                } => self.replace(role, generation, &why),
+                    cause,
+                } => self.replace(role, generation, cause, now),
+                Message::Healthy { role, generation } => self.is_healthy(role, generation),
                 Message::DoorAnswers => self.step_done(Action::Front),
                 Message::ManagerAnswers => self.step_done(Action::Manager),
                 Message::Net(status) => self.net_is(&status),
@@ -442,7 +448,7 @@ impl Pid1 {
         let mut ended: Vec<(u32, Exit)> = Vec::new();
         supervise::reaper::reap(REAPED_A_TURN, |pid, exit| ended.push((pid, exit)));
         for (pid, exit) in ended {
-            if !self.job_ended(pid, exit) {
+            if !self.job_ended(pid, exit) && !self.left_ended(pid) {
                 self.unit_ended(pid, exit, now);
             }
         }
@@ -459,15 +465,16 @@ impl Pid1 {
         let exit = unit.child.take().map_or(exit, |child| child.exit(exit));
         let generation = unit.life.generation();
         // A container's processes end with its monitor, and a role leaves none behind.
-        if let Some(group) = &unit.cgroup {
+        if let Some(group) = unit.cgroup.as_ref().filter(|group| group.is_populated()) {
             let _ = group.kill();
         }
         unit.control = None;
         unit.life.ended(exit, now, start::random());
         let (name, role, over) = (name.clone(), unit.role(), unit.life.is_over());
+        let retry_in = unit.life.retry_in(now);
         supervise::warning!("{name} ended: {exit}");
         match role {
-            Some(role) => self.vitals.role_ended(role),
+            Some(role) => self.role_ended(role, retry_in),
             None => {
                 let event = supervise::control::Event::Exited {
                     unit: name.clone(),
@@ -479,21 +486,6 @@ impl Pid1 {
                     self.table.remove(&name);
                 }
             }
-        }
-        self.changed();
-    }
-
-    /// Replaces a role that the guard has found dead.
-    fn replace(&mut self, role: Role, generation: u64, why: &str) {
-        let Some(unit) = self.table.get_mut(&role.unit()) else {
-            return;
-        };
-        if unit.life.generation() != generation || unit.life.pid().is_none() {
-            return;
-        }
-        supervise::error!("{} no longer works and is replaced: {why}", role.name());
-        if let Some(child) = &unit.child {
-            let _ = child.signal(rustix::process::Signal::KILL);
         }
         self.changed();
     }

@@ -56,7 +56,7 @@ impl Pid1 {
     }
 
     fn start_role(&self, role: Role, log: &LogPair) -> Result<Started, String> {
-        let cgroup = make_cgroup(&format!("pilot/{}", role.name()))?;
+        let cgroup = fresh_cgroup(&format!("pilot/{}", role.name()))?;
         cgroup.limit(&role.limits()).map_err(|e| e.to_string())?;
         let (control, theirs) = seqpacket_pair().map_err(|e| e.to_string())?;
         // Each of them waits on its own thread for what PID 1 says.
@@ -101,6 +101,7 @@ impl Pid1 {
             let _ = group.kill();
             return Err("processes of its last run are still ending".to_owned());
         }
+        let group = fresh_cgroup(&format!("services/{id}"))?;
         group
             .limit(&service.spec.limits)
             .map_err(|e| e.to_string())?;
@@ -280,6 +281,13 @@ struct Started {
 /// A control group below the hierarchy's root.
 pub(super) fn make_cgroup(path: &str) -> Result<Cgroup, String> {
     Cgroup::create(Path::new(CGROUPS), path).map_err(|e| e.to_string())
+}
+
+/// The same, made anew if nobody lives in it: Linux 6.14 and its like kill whatever is started in a
+/// group that was ever killed (`kill_seq` of the wrong group is compared with `CLONE_INTO_CGROUP`).
+fn fresh_cgroup(path: &str) -> Result<Cgroup, String> {
+    let _ = make_cgroup(path)?.remove();
+    make_cgroup(path)
 }
 
 /// For jitter alone.
