@@ -161,7 +161,7 @@ impl Guard {
         let since = |part, since| Silence {
             part,
             since,
-            threads: None,
+            thread: None,
         };
         match role {
             _ if !watch.answered => silences.push(since(Part::Start, watch.run.started)),

@@ -17,6 +17,7 @@ mod logs;
 mod steward;
 mod store;
 mod view;
+mod workers;
 
 use std::{
     os::unix::net::UnixListener,
@@ -33,6 +34,8 @@ use webui::Listeners;
 use self::{host::Desk, link::Link, steward::Steward};
 use crate::pid1::HEARTBEAT_FD;
 
+pub use workers::Worker;
+
 /// Runs the manager until PID 1 ends it or it can't go on.
 pub fn run() -> ExitCode {
     // What it writes is its own: keys among it.
@@ -41,6 +44,9 @@ pub fn run() -> ExitCode {
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name_fn(thread_name())
+        .on_thread_start(workers::started)
+        .on_thread_park(workers::turned)
+        .on_thread_unpark(workers::turned)
         .enable_all()
         .build();
     let ended = match pool {
@@ -82,7 +88,7 @@ fn serve(pool: &tokio::runtime::Runtime) -> Result<(), String> {
 fn thread_name() -> impl Fn() -> String {
     let started = AtomicUsize::new(0);
     move || match started.fetch_add(1, Ordering::Relaxed) {
-        n if n < WORKERS => format!("worker-{n}"),
+        n if n < WORKERS => format!("{}{n}", workers::NAME),
         n => format!("blocking-{n}"),
     }
 }

@@ -4,7 +4,7 @@
 use std::{os::fd::OwnedFd, time::Duration};
 
 use super::verdict::{Part, Silence};
-use crate::manager::WORKERS;
+use crate::manager::{WORKERS, Worker};
 
 /// Which part of the pool a heartbeat goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +27,8 @@ pub struct Beat {
     pub kind: Kind,
     /// Counts the beats.
     pub number: u64,
-    /// Of each worker, how often it was parked and unparked, in an answer to [`Kind::Workers`]: odd
-    /// while it is parked. (`RuntimeMetrics::worker_park_unpark_count`)
-    pub parks: [u64; WORKERS],
+    /// What the workers do, in an answer to [`Kind::Workers`].
+    pub workers: [Worker; WORKERS],
 }
 
 impl Kind {
@@ -47,14 +46,15 @@ impl Kind {
 
 impl Beat {
     /// Its length in bytes.
-    pub const LEN: usize = 9 + WORKERS * 8;
+    pub const LEN: usize = 9 + WORKERS * 12;
 
     /// Its bytes.
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [self.kind as u8; Self::LEN];
         bytes[1..9].copy_from_slice(&self.number.to_ne_bytes());
-        for (place, parks) in bytes[9..].chunks_exact_mut(8).zip(self.parks) {
-            place.copy_from_slice(&parks.to_ne_bytes());
+        for (place, worker) in bytes[9..].chunks_exact_mut(12).zip(self.workers) {
+            place[..4].copy_from_slice(&worker.tid.to_ne_bytes());
+            place[4..].copy_from_slice(&worker.turns.to_ne_bytes());
         }
         bytes
     }
@@ -63,13 +63,18 @@ impl Beat {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::LEN] = bytes.try_into().ok()?;
         let (kind, rest) = bytes.split_first()?;
-        let mut words = rest
-            .chunks_exact(8)
-            .map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()));
+        let (number, rest) = rest.split_first_chunk()?;
+        let mut workers = rest.chunks_exact(12).filter_map(|bytes| {
+            let (tid, turns) = bytes.split_first_chunk()?;
+            Some(Worker {
+                tid: u32::from_ne_bytes(*tid),
+                turns: u64::from_ne_bytes(turns.try_into().ok()?),
+            })
+        });
         Some(Self {
             kind: Kind::ALL.into_iter().find(|known| *known as u8 == *kind)?,
-            number: words.next()?,
-            parks: std::array::from_fn(|_| words.next().unwrap_or_default()),
+            number: u64::from_ne_bytes(*number),
+            workers: std::array::from_fn(|_| workers.next().unwrap_or_default()),
         })
     }
 }
@@ -85,8 +90,8 @@ pub(super) struct Heartbeat {
     pending: [Option<Pending>; 4],
     /// When the next beat through the blocking pool is due.
     slow_at: Duration,
-    /// Each worker's count, and since when it is the same.
-    workers: [(u64, Duration); WORKERS],
+    /// Each worker, and since when it is the same.
+    workers: [(Worker, Duration); WORKERS],
     heard: bool,
 }
 
@@ -104,7 +109,7 @@ impl Heartbeat {
             first: 1,
             pending: [None; 4],
             slow_at: Duration::ZERO,
-            workers: [(0, Duration::ZERO); WORKERS],
+            workers: [(Worker::default(), Duration::ZERO); WORKERS],
             heard: false,
         }
     }
@@ -113,7 +118,7 @@ impl Heartbeat {
     pub(super) fn begin_anew(&mut self, now: Duration) {
         self.first = self.number + 1;
         self.pending = [None; 4];
-        self.workers = [(0, now); WORKERS];
+        self.workers = [(Worker::default(), now); WORKERS];
         self.heard = false;
     }
 
@@ -136,23 +141,23 @@ impl Heartbeat {
             Some(Silence {
                 part: kind.part(),
                 since: self.pending[kind as usize]?.since,
-                threads: None,
+                thread: None,
             })
         });
-        pending.chain(self.stuck_worker())
+        pending.chain(self.stuck_workers())
     }
 
-    /// A worker that has been in the same task for long: neither parked nor back from it.
-    fn stuck_worker(&self) -> Option<Silence> {
-        let stuck = |(count, _): &&(u64, Duration)| count.is_multiple_of(2);
-        let since = self.workers.iter().filter(stuck).map(|w| w.1).min()?;
-        let of_it = |w: &&(u64, Duration)| !w.0.is_multiple_of(2) || w.1 == since;
-        // The parked ones are asleep as well, and can't be told from it by their threads.
-        Some(Silence {
-            part: Part::Worker,
-            since,
-            threads: Some(self.workers.iter().filter(of_it).count()),
-        })
+    /// Workers that have been in the same task for long: neither idle nor back from it.
+    fn stuck_workers(&self) -> impl Iterator<Item = Silence> + '_ {
+        let busy = |(worker, _): &&(Worker, Duration)| worker.turns.is_multiple_of(2);
+        self.workers
+            .iter()
+            .filter(busy)
+            .map(|(worker, since)| Silence {
+                part: Part::Worker,
+                since: *since,
+                thread: Some(worker.tid),
+            })
     }
 
     fn take_answers(&mut self, now: Duration) {
@@ -176,9 +181,9 @@ impl Heartbeat {
                     ..pending
                 });
             if beat.kind == Kind::Workers {
-                for (known, count) in self.workers.iter_mut().zip(beat.parks) {
-                    if known.0 != count {
-                        *known = (count, now);
+                for (known, worker) in self.workers.iter_mut().zip(beat.workers) {
+                    if known.0 != worker {
+                        *known = (worker, now);
                     }
                 }
             }
@@ -190,7 +195,7 @@ impl Heartbeat {
         let beat = Beat {
             kind,
             number: self.number,
-            parks: [0; WORKERS],
+            workers: [Worker::default(); WORKERS],
         };
         let pending = &mut self.pending[kind as usize];
         // A full socket: nobody reads there, which shows in the answers that don't come.
@@ -222,11 +227,14 @@ mod tests {
     #[test]
     fn a_beat_survives_its_journey() {
         for kind in Kind::ALL {
-            let parks = std::array::from_fn(|i| 7 + i as u64);
+            let worker = |tid| Worker {
+                tid,
+                turns: 1 << 40,
+            };
             let beat = Beat {
                 kind,
                 number: 77,
-                parks,
+                workers: [worker(7), worker(8)],
             };
             assert_eq!(Beat::from_bytes(&beat.to_bytes()), Some(beat));
         }
@@ -236,7 +244,7 @@ mod tests {
 
     /// Ten seconds with a pool of which only `parts` answer, with these counts of its workers;
     /// returns what is silent at the end, and for how many milliseconds.
-    fn silent(parts: &[Kind], parks: impl Fn(u64) -> [u64; WORKERS]) -> Vec<(Part, u64)> {
+    fn silent(parts: &[Kind], turns: impl Fn(u64) -> [u64; WORKERS]) -> Vec<(Part, u64)> {
         let (guard, pool) = seqpacket_pair().unwrap();
         let mut heartbeat = Heartbeat::new(guard);
         for ms in (0..=10_000).step_by(100) {
@@ -244,7 +252,7 @@ mod tests {
             let mut bytes = [0; Beat::LEN];
             while let Ok(n) = rustix::io::read(&pool, &mut bytes) {
                 let mut beat = Beat::from_bytes(&bytes[..n]).unwrap();
-                beat.parks = parks(ms);
+                beat.workers = turns(ms).map(|turns| Worker { tid: 7, turns });
                 if parts.contains(&beat.kind) {
                     rustix::io::write(&pool, &beat.to_bytes()).unwrap();
                 }

@@ -58,8 +58,8 @@ pub struct Cause {
 pub(super) struct Silence {
     pub(super) part: Part,
     pub(super) since: Duration,
-    /// How many threads of the part must be asleep or burning; `None` for all of them.
-    pub(super) threads: Option<usize>,
+    /// The thread behind it, if it is known; else all of the part's.
+    pub(super) thread: Option<u32>,
 }
 
 /// How long a part may be silent.
@@ -216,15 +216,18 @@ impl Case {
         };
         let of_it = || {
             let seen = self.seen[..self.len].iter();
-            seen.filter(|seen| silence.part.is_of(&seen.now))
+            seen.filter(|seen| match silence.thread {
+                Some(tid) => seen.now.tid == tid,
+                None => silence.part.is_of(&seen.now),
+            })
         };
-        let wanted = silence.threads.unwrap_or_else(|| of_it().count());
+        let wanted = of_it().count();
         let still = of_it().filter(|s| s.is_still(now, silence.part)).count();
         let burning = of_it().filter(|seen| seen.burns()).count();
-        if wanted > 0 && still >= wanted && lasted >= limits.blocked {
+        if wanted > 0 && still == wanted && lasted >= limits.blocked {
             return Some(cause(Finding::Blocked));
         }
-        let comes_to_no_end = burning > 0 && still + burning >= wanted;
+        let comes_to_no_end = burning > 0 && still + burning == wanted;
         if comes_to_no_end && limits.busy.is_some_and(|busy| lasted >= busy) {
             return Some(cause(Finding::Busy));
         }
@@ -276,14 +279,14 @@ mod tests {
     /// When and how a pool that is silent from 0 on is found dead, looked at each 100 ms.
     fn judge(
         part: Part,
-        threads: Option<usize>,
+        thread: Option<u32>,
         each: impl Fn(u64) -> Vec<Thread>,
     ) -> Option<(u64, Finding)> {
         let (mut case, since) = (Case::default(), Duration::ZERO);
         let silence = Silence {
             part,
             since,
-            threads,
+            thread,
         };
         (0..4000).map(|n| n * 100).find_map(|ms| {
             let now = Duration::from_millis(ms);
@@ -340,11 +343,11 @@ mod tests {
     }
 
     #[test]
-    fn one_stuck_worker_is_found_beside_one_that_is_parked_but_not_when_it_is_starved() {
+    fn one_stuck_worker_is_found_beside_one_that_works_but_not_when_it_is_starved() {
         let two = |state| {
-            move |_| {
+            move |ms| {
                 vec![
-                    thread(1, "worker-0", b'S', 7),
+                    thread(1, "worker-0", b'R', ms),
                     thread(2, "worker-1", state, 7),
                 ]
             }
@@ -356,6 +359,10 @@ mod tests {
         assert_eq!(
             judge(Part::Worker, Some(2), two(b'R')),
             Some((120_000, Finding::Unknown))
+        );
+        assert_eq!(
+            judge(Part::Worker, Some(1), two(b'S')),
+            Some((4000, Finding::Busy))
         );
     }
 

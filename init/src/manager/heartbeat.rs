@@ -54,8 +54,7 @@ fn take(socket: &Arc<OwnedFd>, pool: &Handle) {
             pool.spawn_blocking(move || answer(&socket, beat));
         }
         Kind::Workers => {
-            let metrics = pool.metrics();
-            beat.parks = std::array::from_fn(|worker| metrics.worker_park_unpark_count(worker));
+            beat.workers = super::workers::all();
             answer(&socket, beat);
         }
     }
