@@ -86,6 +86,14 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
         ],
     ),
     (
+        "fuzz",
+        // libFuzzer is C++.
+        &[Tool {
+            program: "g++",
+            package: "g++",
+        }],
+    ),
+    (
         "net",
         &[
             Tool {

@@ -5,6 +5,7 @@ mod image;
 mod pack;
 mod recipe;
 mod show;
+mod workshop;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -14,7 +15,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use s9pk::{Archive, Key, Profile, extract::extract, rewrite};
+use s9pk::{Archive, Key, LeftOut, Profile, extract::extract, rewrite};
 
 pub(crate) use self::error::PackageError;
 use self::error::at;
@@ -137,10 +138,7 @@ pub(crate) fn run(command: &PackageCommand) -> Result<(), PackageError> {
             archive.verify().map_err(at(&package.file))?;
             show::verified(&archive, &validated.warnings)
         }
-        PackageCommand::Extract { package, to } => {
-            extract(&package.open()?, to).map_err(at(&package.file))?;
-            String::new()
-        }
+        PackageCommand::Extract { package, to } => unpack(&package.open()?, &package.file, to)?,
         PackageCommand::Cat { package, path } => {
             let copied = package.open()?.copy(path, &mut io::stdout().lock());
             copied.map_err(at(&package.file))?;
@@ -168,6 +166,18 @@ pub(crate) fn run(command: &PackageCommand) -> Result<(), PackageError> {
     io::stdout()
         .write_all(text.as_bytes())
         .map_err(PackageError::io("standard output"))
+}
+
+/// With what was left out of a filtered package beside, so that it can be packed again.
+fn unpack(archive: &Archive<File>, package: &Path, to: &Path) -> Result<String, PackageError> {
+    extract(archive, to).map_err(at(package))?;
+    let Some(left_out) = LeftOut::of(archive) else {
+        return Ok(String::new());
+    };
+    let beside = LeftOut::beside(to);
+    let json = serde_json::to_vec_pretty(&left_out)?;
+    fs::write(&beside, json).map_err(PackageError::io(&beside))?;
+    Ok(show::left_out(&beside))
 }
 
 impl Package {

@@ -94,6 +94,7 @@ struct Watch {
 
 impl Guard {
     fn run(mut self: Box<Self>) {
+        crate::crash::protect_thread();
         // Without the privilege (in a namespace) it does its work at normal priority.
         let _ = sys::sched::real_time(PRIORITY);
         loop {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`pid1`] | the main thread: signals, children, boot and shutdown order |
 //! | [`boot`], [`mounts`], [`root`], [`cmdline`], [`keep`] | what a boot is made of |
+//! | [`crash`], [`handover`] | how PID 1 outlives its own crash |
 //! | [`guard`], [`vitals`] | the thread that judges whether the others still work |
 //! | [`console`], [`console_host`] | the recovery console, and its way to the main thread |
 //! | [`shared`] | what PID 1's threads share |
@@ -22,8 +23,10 @@ pub mod clock;
 pub mod cmdline;
 pub mod console;
 pub mod console_host;
+pub mod crash;
 pub mod front;
 pub mod guard;
+pub mod handover;
 pub mod helper;
 pub mod inherited;
 pub mod keep;
@@ -43,7 +46,13 @@ pub fn start() -> ExitCode {
     if std::process::id() == 1 {
         pid1::run();
     }
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut args = std::env::args();
+    let called = args.next().unwrap_or_default();
+    let mut args: Vec<String> = args.collect();
+    if called.rsplit('/').next() == Some("modprobe") {
+        // The kernel asks for modules through a link of this name.
+        args.splice(..0, ["helper", "modprobe"].map(str::to_owned));
+    }
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["front"] => front::run(),

@@ -77,7 +77,9 @@ impl Cgroup {
         self.set("cpu.max", limits.cpu_percent.map(quota))
     }
 
-    /// Kills every process in the group and in those below it (`cgroup.kill`).
+    /// Kills every process in the group and in those below it (`cgroup.kill`). Remove it and make it
+    /// anew before starting anything in it again: Linux kills at once what is cloned into a group
+    /// that was ever killed (seen on 6.12 and 6.18; a side effect of the fix of a race with fork).
     pub fn kill(&self) -> Result<(), CgroupError> {
         self.write("cgroup.kill", "1")
             .map_err(|e| self.error("can't be killed", e))

@@ -173,9 +173,14 @@ impl Native {
     /// Leaves a role this share of one CPU, in per cent.
     pub fn limit_cpu(&self, role: &str, percent: u32) -> Result<()> {
         let quota = percent * 1000;
-        let own = self.group.join("pilot").join(role);
-        if own.join("cpu.max").exists() {
-            return Ok(fs::write(own.join("cpu.max"), format!("{quota} 100000"))?);
+        let beginning = format!("{role}-");
+        let own = fs::read_dir(self.group.join("pilot"))?
+            .flatten()
+            .find(|entry| entry.file_name().to_string_lossy().starts_with(&beginning))
+            .with_context(|| format!("{role} has no group"))?;
+        let max = own.path().join("cpu.max");
+        if max.exists() {
+            return Ok(fs::write(max, format!("{quota} 100000"))?);
         }
         // A machine whose controllers still belong to the first version of control groups.
         let group = Path::new(CGROUP1_CPU).join(self.machine.name());

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use netstack::door::{Route, Upstream};
+use netstack::door::{Route, RouteKind, Upstream};
 use rustix::process::{Resource, Rlimit, Signal};
 use tokio::{runtime::Handle, sync::mpsc, task::block_in_place};
 
@@ -45,6 +45,7 @@ pub(super) fn routes() -> Vec<Route> {
             service: service.to_owned(),
             upstream: Upstream::Tcp(upstream.parse().ok()?),
             port: None,
+            kind: RouteKind::Http,
         })
     };
     lines.lines().filter_map(route).collect()
