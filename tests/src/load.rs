@@ -140,4 +140,4 @@ const CONNECTIONS: u32 = 16;
 const KEPT: Duration = Duration::from_secs(30);
 
 /// Longer than anything here takes: what counts is whether there is an answer.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(300);

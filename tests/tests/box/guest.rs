@@ -46,4 +46,4 @@ pub(crate) fn eventually(what: &str, mut there: impl FnMut() -> Result<bool>) ->
 }
 
 /// An emulated box on a loaded machine is slow; what never comes is told apart all the same.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(300);
