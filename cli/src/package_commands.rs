@@ -6,6 +6,7 @@ mod image;
 mod pack;
 mod recipe;
 mod show;
+mod workshop;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -15,7 +16,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use s9pk::{Archive, Key, Profile, ReadAt, extract::extract, http::is_url, rewrite};
+use s9pk::{Archive, Key, LeftOut, Profile, ReadAt, extract::extract, http::is_url, rewrite};
 
 pub(crate) use self::error::PackageError;
 use self::error::at;
@@ -31,10 +32,7 @@ pub(crate) enum PackageCommand {
         to: Signed,
     },
     /// Fetch a package, verifying it on the way; called again, it goes on where it was cut
-    Download {
-        #[command(flatten)]
-        download: download::Download,
-    },
+    Download(download::Download),
     /// Show what a package says and holds
     Inspect {
         #[command(flatten)]
@@ -111,7 +109,7 @@ pub(crate) struct Package {
 }
 
 /// A package on this machine or elsewhere.
-type Source = Box<dyn ReadAt + Sync>;
+type Source = Box<dyn ReadAt>;
 
 /// Where a signed package goes.
 #[derive(Debug, Args)]
@@ -132,7 +130,7 @@ pub(crate) fn run(command: &PackageCommand) -> Result<(), PackageError> {
             let warnings = pack::pack(source, &key, &to.output)?;
             show::packed(&to.output, &open(&to.output)?, &warnings)
         }
-        PackageCommand::Download { download } => show::downloaded(&download.run()?),
+        PackageCommand::Download(download) => show::downloaded(&download.run()?),
         PackageCommand::Inspect { package, json } => {
             let archive = package.open()?;
             if *json {
@@ -149,10 +147,7 @@ pub(crate) fn run(command: &PackageCommand) -> Result<(), PackageError> {
             archive.verify().map_err(at(&package.file))?;
             show::verified(&archive, &validated.warnings)
         }
-        PackageCommand::Extract { package, to } => {
-            extract(&package.open()?, to).map_err(at(&package.file))?;
-            String::new()
-        }
+        PackageCommand::Extract { package, to } => unpack(&package.open()?, &package.file, to)?,
         PackageCommand::Cat { package, path } => {
             let copied = package.open()?.copy(path, &mut io::stdout().lock());
             copied.map_err(at(&package.file))?;
@@ -180,6 +175,18 @@ pub(crate) fn run(command: &PackageCommand) -> Result<(), PackageError> {
     io::stdout()
         .write_all(text.as_bytes())
         .map_err(PackageError::io("standard output"))
+}
+
+/// With what was left out of a filtered package beside, so that it can be packed again.
+fn unpack(archive: &Archive<Source>, package: &Path, to: &Path) -> Result<String, PackageError> {
+    extract(archive, to).map_err(at(package))?;
+    let Some(left_out) = LeftOut::of(archive) else {
+        return Ok(String::new());
+    };
+    let beside = LeftOut::beside(to);
+    let json = serde_json::to_vec_pretty(&left_out)?;
+    fs::write(&beside, json).map_err(PackageError::io(&beside))?;
+    Ok(show::left_out(&beside))
 }
 
 impl Package {

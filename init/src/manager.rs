@@ -8,6 +8,8 @@
 mod agents;
 mod authority;
 mod door;
+#[cfg(feature = "fault")]
+mod fault;
 mod heartbeat;
 mod host;
 mod link;
@@ -76,8 +78,8 @@ fn tokio_listener(listener: UnixListener) -> Result<tokio::net::UnixListener, St
 }
 
 /// A box has few cores, and the pool is for its own work alone.
-const WORKERS: usize = 2;
+pub(crate) const WORKERS: usize = 2;
 /// Each may hang on the disk; more than a few are a sign that it does.
-const BLOCKING_THREADS: usize = 32;
+pub(crate) const BLOCKING_THREADS: usize = 32;
 const DASHBOARD_FD: i32 = 4;
 const API_FD: i32 = 5;

@@ -11,16 +11,18 @@
 //! | [`config`], [`view`], [`command`] | what the door is told |
 //! | `engine`, `listen`, `serve` | the loop; who gets in; what is done for one client |
 //! | `client`, `link`, `socket` | connections to clients and to places behind the door |
-//! | `session`, `exchange` | a conversation, and one request in it: no I/O, no clock |
+//! | `talk`, `session`, `http2` | a conversation, in one version of HTTP or the other |
+//! | `exchange`, `flow` | one request in it, and its bytes: no I/O, no clock |
 //! | `head`, `request`, `response`, `body` | HTTP/1.1, read strictly and written anew |
 //! | `vhost`, `site` | which request goes where |
 //! | `page`, `emergency` | pages that the door makes itself |
-//! | `limits`, `census`, `wheel` | how much, for whom, and for how long |
-//! | `tls`, `access`, `buffer` | certificates; the access log; bytes on their way |
+//! | `limits`, `census`, `ballast`, `wheel` | how much, for whom, and for how long |
+//! | `tls`, `hello`, `access`, `buffer` | certificates; what a client asks for; the access log; bytes |
 
 use std::{net::TcpListener, time::Instant};
 
 mod access;
+mod ballast;
 mod body;
 mod buffer;
 mod census;
@@ -32,7 +34,10 @@ mod conversations;
 mod emergency;
 mod engine;
 mod exchange;
+mod flow;
 mod head;
+mod hello;
+mod http2;
 mod limits;
 mod link;
 mod listen;
@@ -43,13 +48,14 @@ mod serve;
 mod session;
 mod site;
 mod socket;
+mod talk;
 mod tls;
 mod vhost;
 pub mod view;
 mod wheel;
 
 pub use command::{Command, Receiver, SendError, Sender, channel};
-pub use config::{DoorConfig, Identity, Route, Upstream};
+pub use config::{DoorConfig, Identity, Route, RouteKind, Upstream};
 pub use limits::Limits;
 pub use view::{BootLine, EmergencyView, LineState, RoleLine};
 

@@ -39,7 +39,7 @@ impl Extent {
 }
 
 /// Bytes that can be read at any offset, by several readers at once.
-pub trait ReadAt {
+pub trait ReadAt: Sync {
     /// How many bytes there are.
     fn size(&self) -> io::Result<u64>;
 
@@ -127,7 +127,7 @@ impl<T: Read + Seek> Seekable<T> {
     }
 }
 
-impl<T: Read + Seek> ReadAt for Seekable<T> {
+impl<T: Read + Seek + Send> ReadAt for Seekable<T> {
     fn size(&self) -> io::Result<u64> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.seek(SeekFrom::End(0))

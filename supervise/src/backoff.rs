@@ -5,15 +5,17 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The waiting time before the next start of one unit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Backoff {
     policy: Policy,
     failures: u32,
 }
 
 /// The numbers of a back-off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// The wait after the first early end.
     pub first: Duration,

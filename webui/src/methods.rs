@@ -38,6 +38,8 @@ pub(crate) struct Method {
 #[derive(Clone, Copy)]
 enum Action {
     CodeCheck,
+    #[cfg(feature = "fault")]
+    Fault,
     Logs,
     Metrics,
     Power,
@@ -68,6 +70,8 @@ impl Method {
     ) -> Result<Value, Failure> {
         match self.action {
             Action::CodeCheck => Ok(json!(true)),
+            #[cfg(feature = "fault")]
+            Action::Fault => refuse(host.fault(&read::<params::FaultParams>(params)?.kind)),
             Action::Logs => logs(read(params)?, host).await,
             Action::Metrics => match Metrics::read() {
                 Ok(metrics) => Ok(json!(metrics)),
@@ -175,6 +179,13 @@ const fn change(
 }
 
 const METHODS: &[Method] = &[
+    #[cfg(feature = "fault")]
+    change(
+        "fault.inject",
+        "Makes the manager fail in the way named.",
+        &[params::KIND],
+        Action::Fault,
+    ),
     look(
         "box.status",
         "The whole state of the box, as the page shows it.",

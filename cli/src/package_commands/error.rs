@@ -38,12 +38,12 @@ pub(crate) enum PackageError {
         /// What is wrong, and the remedy.
         problem: String,
     },
-    /// A tool that makes images is not there or failed.
-    #[error("mksquashfs could not make an image of {}: {why}", source_path.display())]
+    /// There is no making an image of this.
+    #[error("{}: {why}", path.display())]
     Image {
-        /// The folder.
-        source_path: PathBuf,
-        /// What it said.
+        /// The source.
+        path: PathBuf,
+        /// Why, and the remedy.
         why: String,
     },
     /// What was found does not fit into JSON.

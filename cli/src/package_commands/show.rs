@@ -81,6 +81,12 @@ pub(crate) fn packed<R: ReadAt>(path: &Path, archive: &Archive<R>, warnings: &[S
     out
 }
 
+/// Where the rest of a filtered package is described.
+pub(crate) fn left_out(path: &Path) -> String {
+    let path = path.display();
+    format!("the package is filtered; what was left out is listed in {path}\n")
+}
+
 /// A key that was made.
 pub(crate) fn key(key: &PublicKey) -> String {
     format!("public key:  {key}\nfingerprint: {}\n", key.fingerprint())

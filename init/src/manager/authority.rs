@@ -8,7 +8,7 @@ use std::{
 };
 
 use netstack::{
-    ca::{Authority, CaError},
+    ca::{Authority, CaError, LEAF_AHEAD, LEAF_BEHIND},
     door::Identity,
 };
 use services::durable;
@@ -17,7 +17,13 @@ use services::durable;
 pub(super) struct Issuer {
     authority: Authority,
     names: BTreeSet<String>,
-    identity: Option<Identity>,
+    identity: Option<Issued>,
+}
+
+/// A leaf with the time for which it is meant.
+struct Issued {
+    identity: Identity,
+    at: SystemTime,
 }
 
 /// Why there is no authority.
@@ -65,20 +71,30 @@ impl Issuer {
         })
     }
 
-    /// An identity for `names`, the same as before while they are the same.
+    /// An identity for `names` at `now`: the same as before while names and time allow. A leaf is
+    /// renewed once two thirds of its life are over, or when the clock turns out to have been wrong.
     ///
     /// # Errors
-    /// When one is neither a host name nor an address.
-    pub(super) fn identity(&mut self, names: BTreeSet<String>) -> Result<&Identity, IssuerError> {
-        if self.identity.is_none() || self.names != names {
+    /// When a name is neither a host name nor an address.
+    pub(super) fn identity(
+        &mut self,
+        names: BTreeSet<String>,
+        now: SystemTime,
+    ) -> Result<&Identity, IssuerError> {
+        let fits = self.names == names;
+        if !fits
+            || self
+                .identity
+                .as_ref()
+                .is_none_or(|issued| !issued.is_fresh(now))
+        {
             let list: Vec<String> = names.iter().cloned().collect();
-            self.identity = Some(self.authority.issue(&list, SystemTime::now())?);
+            let identity = self.authority.issue(&list, now)?;
+            self.identity = Some(Issued { identity, at: now });
             self.names = names;
         }
-        Ok(self
-            .identity
-            .as_ref()
-            .expect("issued above if there was none"))
+        let issued = self.identity.as_ref();
+        Ok(&issued.expect("issued above if there was none").identity)
     }
 
     /// The authority's certificate as PEM.
@@ -89,6 +105,13 @@ impl Issuer {
     /// SHA-256 of the authority's certificate, to compare on the console.
     pub(super) fn fingerprint(&self) -> String {
         self.authority.fingerprint()
+    }
+}
+
+impl Issued {
+    fn is_fresh(&self, now: SystemTime) -> bool {
+        let (first, last) = (self.at - LEAF_BEHIND, self.at + LEAF_AHEAD / 3 * 2);
+        (first..last).contains(&now)
     }
 }
 
@@ -108,4 +131,28 @@ fn write(path: &Path, text: &str) -> Result<(), IssuerError> {
         path: path.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn a_leaf_is_kept_until_two_thirds_of_its_life() {
+        let folder = std::env::temp_dir().join(format!("issuer-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut issuer = Issuer::open(&folder, "otter").unwrap();
+        let names = BTreeSet::from(["otter.local".to_owned()]);
+        let mut leaf = |now| issuer.identity(names.clone(), now).unwrap().clone();
+        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let first = leaf(now);
+        assert_eq!(leaf(now + LEAF_AHEAD / 2), first);
+        let second = leaf(now + LEAF_AHEAD / 4 * 3);
+        assert_ne!(second, first);
+        // The clock was a year ahead: the leaf would not be valid yet.
+        assert_ne!(leaf(now), second);
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

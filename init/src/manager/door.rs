@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use netstack::door::{DoorConfig, Identity, Route, Upstream};
+use netstack::door::{DoorConfig, Identity, Route, RouteKind, Upstream};
 use services::reconcile;
 use supervise::status::BoxStatus;
 
@@ -32,6 +32,7 @@ pub(super) fn config(
         service: route.service.clone(),
         upstream: Upstream::Tcp(SocketAddr::V4(route.upstream)),
         port: route.tls_port,
+        kind: RouteKind::Http,
     };
     DoorConfig {
         hostname: hostname.to_owned(),

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
+use serde::{Deserialize, Serialize};
 use supervise::status::DataState;
 
 use super::{Pid1, jobs::Purpose};
@@ -105,6 +106,7 @@ impl Pid1 {
         });
         match answer {
             Ok(probe) => {
+                self.reserve_is(probe.reserve_is_given);
                 self.data = DataState::Mounted {
                     total: probe.total,
                     free: probe.free,
@@ -116,10 +118,19 @@ impl Pid1 {
             }
         }
     }
+
+    fn reserve_is(&mut self, given: bool) {
+        match (self.reserve_is_given, given) {
+            (false, true) => supervise::error!("data is full: its reserve was given back"),
+            (true, false) => supervise::info!("data has room again: its reserve was made anew"),
+            (true, true) | (false, false) => {}
+        }
+        self.reserve_is_given = given;
+    }
 }
 
 /// A write of `keep` under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Written {
     /// What is being written is what there is.
     AsItIs,

@@ -85,6 +85,7 @@ impl Pid1 {
 
     fn notices(&self) -> Vec<Notice> {
         let mut notices = self.trouble.clone();
+        notices.extend(self.succession.notice());
         match &self.data {
             DataState::Absent(why) => {
                 notices.push(bad(format!("The data disk can't be used: {why}")))
@@ -93,8 +94,12 @@ impl Pid1 {
                 "The data disk has not answered for {} s. Services that need it are stuck with it.",
                 since.as_secs()
             ))),
+            DataState::Mounted { .. } if self.reserve_is_given => {
+                notices.push(bad(RESERVE.to_owned()))
+            }
             DataState::Mounted { .. } | DataState::Pending => {}
         }
+        notices.extend(self.managers_notices.iter().cloned());
         for report in self.boot.reports() {
             if let StepOutcome::Failed {
                 why, consequence, ..
@@ -107,15 +112,19 @@ impl Pid1 {
                 )));
             }
         }
-        if self.left_behind > 0 {
+        if !self.left_behind.is_empty() {
             notices.push(care(format!(
                 "{} process(es) of ours are stuck in the kernel and were left behind.",
-                self.left_behind
+                self.left_behind.len()
             )));
         }
         notices
     }
 }
+
+/// Said while the reserve is given back.
+const RESERVE: &str = "The data disk is full. The server has given its reserve of 16 MiB back, so \
+                       that things can still be deleted: delete what is not needed.";
 
 pub(super) fn bad(text: String) -> Notice {
     Notice {

@@ -11,6 +11,11 @@ use super::buffer::Buffer;
 pub(super) enum Body {
     /// Chunked transfer coding.
     Chunked(Chunks),
+    /// From HTTP/2, which needs no framing of ours; put into chunks for the place.
+    Chunking {
+        /// The last chunk is written.
+        done: bool,
+    },
     /// So many bytes to come; 0 when there is none or no more.
     Length(u64),
     /// All until the connection ends.
@@ -35,6 +40,14 @@ impl Body {
     ) -> Result<(), BadChunk> {
         match self {
             Self::Chunked(chunks) => chunks.relay(from, to, room)?,
+            Self::Chunking { .. } => {
+                let count = from.len().min(room);
+                if count > 0 {
+                    to.push(format!("{count:x}\r\n").as_bytes());
+                    from.pass(count, to);
+                    to.push(b"\r\n");
+                }
+            }
             Self::Length(left) => {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX);
                 let count = count.min(room).min(from.len());
@@ -46,10 +59,19 @@ impl Body {
         Ok(())
     }
 
+    /// Nothing more will come: ends what has no other end.
+    pub(super) fn finish(&mut self, to: &mut Buffer) {
+        if let Self::Chunking { done: done @ false } = self {
+            *done = true;
+            to.push(b"0\r\n\r\n");
+        }
+    }
+
     /// Whether the last byte has passed. Never true for a body that ends with its connection.
     pub(super) fn is_done(&self) -> bool {
         match self {
             Self::Chunked(chunks) => chunks.state == State::Done,
+            Self::Chunking { done } => *done,
             Self::Length(left) => *left == 0,
             Self::UntilClose => false,
         }
@@ -64,6 +86,8 @@ pub(super) struct Chunks {
     size: u64,
     /// Bytes of the size line or trailer section so far, against endless ones.
     line: usize,
+    /// Only the data are passed on: for HTTP/2, which frames them anew.
+    bare: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,6 +107,14 @@ enum State {
 }
 
 impl Chunks {
+    /// Chunks of which only the data are passed on.
+    pub(super) fn bare() -> Self {
+        Self {
+            bare: true,
+            ..Self::default()
+        }
+    }
+
     fn relay(
         &mut self,
         from: &mut Buffer,
@@ -122,7 +154,7 @@ impl Chunks {
             let before = self.state;
             self.step(byte)?;
             run = index + 1;
-            if !before.passes(byte) {
+            if self.bare || !before.passes(byte) {
                 // What came before this byte is passed on, the byte itself is not.
                 from.pass(index, to);
                 from.consume(1);
@@ -247,6 +279,30 @@ mod tests {
             assert_eq!(to.bytes(), b"1\r\nx\r\n0\r\n\r\n");
             assert_eq!(from.bytes(), b"GET ");
         }
+    }
+
+    #[test]
+    fn bare_chunks_leave_only_the_data() {
+        let mut body = Body::Chunked(Chunks::bare());
+        let (mut from, mut to) = (Buffer::default(), Buffer::default());
+        from.push(b"5;x=y\r\nhello\r\n2\r\n, \r\n0\r\nA: b\r\n\r\nrest");
+        body.relay(&mut from, &mut to, usize::MAX).unwrap();
+        assert!(body.is_done());
+        assert_eq!((to.bytes(), from.bytes()), (&b"hello, "[..], &b"rest"[..]));
+    }
+
+    #[test]
+    fn a_body_without_framing_is_put_into_chunks() {
+        let mut body = Body::Chunking { done: false };
+        let (mut from, mut to) = (Buffer::default(), Buffer::default());
+        for part in [&b"0123456789abcdef!"[..], b"", b"x"] {
+            from.push(part);
+            body.relay(&mut from, &mut to, usize::MAX).unwrap();
+        }
+        body.finish(&mut to);
+        body.finish(&mut to);
+        let expected = b"11\r\n0123456789abcdef!\r\n1\r\nx\r\n0\r\n\r\n";
+        assert!(body.is_done() && to.bytes() == expected);
     }
 
     #[test]

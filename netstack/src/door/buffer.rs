@@ -56,6 +56,11 @@ impl Buffer {
         &self.bytes[self.start..]
     }
 
+    /// The memory it takes, in bytes.
+    pub(super) fn held(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// How much is queued.
     pub(super) fn len(&self) -> usize {
         self.bytes.len() - self.start

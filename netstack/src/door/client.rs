@@ -5,28 +5,38 @@ use std::{
     time::Instant,
 };
 
-use rustls::ServerConnection;
+use rustls::{HandshakeKind, ServerConnection};
 
 use super::{
     census::Group,
-    limits::{INPUT_HIGH, LINGER_BYTES, Limits, READ},
+    hello::{Asked, Hello},
+    limits::{LINGER_BYTES, Limits, READ},
     session::{Session, Wait},
     socket::Socket,
+    talk::Talk,
+    tls,
+    vhost::Table,
 };
 
 /// A client.
 pub(super) struct Client {
     pub(super) socket: Socket,
     tls: Option<Box<ServerConnection>>,
-    pub(super) session: Session,
-    /// The connection to the place that answers, by its key.
-    pub(super) link: Option<usize>,
+    pub(super) talk: Talk,
+    /// What was read before it is known whether TLS ends here.
+    hello: Option<Hello>,
     /// For whom it counts; `None` for the guard's probe, which always gets in.
     pub(super) group: Option<Group>,
     /// It waits in a queue for its turn.
     pub(super) queued: bool,
+    /// The memory that its bytes took when they were last weighed.
+    pub(super) weight: usize,
     /// When the wheel rings for it, at the latest.
     pub(super) armed: Option<Instant>,
+    /// Its handshake, if it needs one, has not been counted.
+    pub(super) is_new: bool,
+    /// It came back with a ticket, so no certificate had to be shown.
+    pub(super) is_resumed: bool,
     accepted: Instant,
     closing: Option<Closing>,
 }
@@ -46,16 +56,51 @@ impl Client {
         group: Option<Group>,
         now: Instant,
     ) -> Self {
+        let is_tls = tls.is_some();
         Self {
             socket,
             tls: tls.map(Box::new),
-            session,
-            link: None,
+            talk: Talk::Http1(Box::new(session)),
+            hello: None,
             group,
             queued: false,
+            weight: 0,
             armed: None,
+            is_new: is_tls,
+            is_resumed: false,
             accepted: now,
             closing: None,
+        }
+    }
+
+    /// Has it wait until its first bytes say where they go.
+    pub(super) fn undecided(mut self) -> Self {
+        self.hello = Some(Hello::default());
+        self
+    }
+
+    /// Decides whether TLS ends here or is passed on, once that can be known.
+    ///
+    /// # Errors
+    /// As [`Self::fill`].
+    pub(super) fn decide(&mut self, table: &Table, now: Instant) -> io::Result<()> {
+        let (Some(hello), Talk::Http1(session)) = (&self.hello, &mut self.talk) else {
+            return Ok(());
+        };
+        let place = match hello.asked() {
+            Asked::More => return Ok(()),
+            Asked::For(name) => table.passed(session.entry(), name.as_deref()),
+            Asked::Nonsense => None,
+        };
+        let bytes = self.hello.take().map(Hello::into_bytes).unwrap_or_default();
+        match place {
+            Some(place) => {
+                self.tls = None;
+                self.is_new = false;
+                session.pass_through(place, &bytes);
+                Ok(())
+            }
+            None => self.take(&bytes, now),
         }
     }
 
@@ -64,24 +109,29 @@ impl Client {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
-    /// Reads what may be read; how many bytes moved.
+    /// Reads what may be read, up to `high` bytes unused; how many bytes moved.
     ///
     /// # Errors
     /// The connection is of no more use. An alert that says why was sent, if TLS has one.
-    pub(super) fn fill(&mut self, scratch: &mut [u8], now: Instant) -> io::Result<usize> {
+    pub(super) fn fill(
+        &mut self,
+        scratch: &mut [u8],
+        high: usize,
+        now: Instant,
+    ) -> io::Result<usize> {
         let mut moved = 0;
-        while !self.session.client_eof && self.session.client_in.len() < INPUT_HIGH {
+        while !self.talk.side().eof && self.talk.side().input.len() < high {
             let Some(count) = self.socket.read(scratch)? else {
                 break;
             };
             moved += count;
             if count == 0 {
-                self.session.client_eof = true;
+                self.talk.side().eof = true;
             } else if self.closing.is_some() {
                 self.throw_away(count)?;
             } else {
-                self.session.moved.client = now;
-                self.take(&scratch[..count])?;
+                self.talk.side().moved = now;
+                self.take(&scratch[..count], now)?;
             }
             if moved >= READ {
                 break;
@@ -93,23 +143,24 @@ impl Client {
     /// Writes what may be written; how many bytes moved.
     pub(super) fn flush(&mut self, now: Instant) -> io::Result<usize> {
         let mut moved = 0;
+        let side = self.talk.side();
         loop {
             let count = match &mut self.tls {
                 Some(tls) if tls.wants_write() => self.socket.write_by(|out| {
                     let mut out = out;
                     tls.write_tls(&mut out)
                 })?,
-                Some(tls) if !tls.is_handshaking() && !self.session.client_out.is_empty() => {
+                Some(tls) if !tls.is_handshaking() && !side.output.is_empty() => {
                     // One socket buffer at a time: rustls keeps what does not fit.
-                    let bytes = self.session.client_out.bytes();
+                    let bytes = side.output.bytes();
                     let count = tls.writer().write(&bytes[..bytes.len().min(READ)])?;
-                    self.session.client_out.consume(count);
+                    side.output.consume(count);
                     continue;
                 }
-                None if !self.session.client_out.is_empty() => {
-                    let bytes = self.session.client_out.bytes();
+                None if !side.output.is_empty() => {
+                    let bytes = side.output.bytes();
                     let count = self.socket.write_by(|out| out.write(bytes))?;
-                    self.session.client_out.consume(count.unwrap_or(0));
+                    side.output.consume(count.unwrap_or(0));
                     count
                 }
                 Some(_) | None => break,
@@ -118,18 +169,15 @@ impl Client {
                 break;
             };
             moved += count;
-            self.session.moved.client = now;
+            side.moved = now;
         }
         Ok(moved)
     }
 
     /// Ends the conversation once everything is sent; whether the connection is done with.
     pub(super) fn end(&mut self, whole: bool, now: Instant) -> io::Result<bool> {
-        let owes = |client: &Self| {
-            let tls = client.tls.as_ref().is_some_and(|tls| tls.wants_write());
-            tls || !client.session.client_out.is_empty()
-        };
-        if owes(self) {
+        let owes = self.tls.as_ref().is_some_and(|tls| tls.wants_write());
+        if owes || !self.talk.side().output.is_empty() {
             return Ok(false);
         }
         if self.closing.is_none() {
@@ -141,10 +189,10 @@ impl Client {
                 since: now,
                 thrown_away: 0,
             });
-            self.session.client_in.clear();
+            self.talk.side().input.clear();
             self.socket.shut_down();
         }
-        Ok(self.session.client_eof)
+        Ok(self.talk.side().eof)
     }
 
     /// When waiting ends, and for what.
@@ -152,7 +200,7 @@ impl Client {
         match &self.closing {
             Some(closing) => (closing.since + limits.linger, Wait::Stall),
             None if self.is_handshaking() => (self.accepted + limits.handshake, Wait::Stall),
-            None => self.session.deadline(limits),
+            None => self.talk.deadline(limits),
         }
     }
 
@@ -166,7 +214,7 @@ impl Client {
         match &self.closing {
             Some(closing) => Some(closing.since),
             None if self.is_handshaking() => None,
-            None => self.session.is_idle().then_some(self.session.moved.client),
+            None => self.talk.idle_since(),
         }
     }
 
@@ -182,15 +230,20 @@ impl Client {
     }
 
     /// Takes bytes from the socket: deciphered, if TLS is spoken.
-    fn take(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    fn take(&mut self, mut bytes: &[u8], now: Instant) -> io::Result<()> {
+        if let Some(hello) = &mut self.hello {
+            hello.push(bytes);
+            return Ok(());
+        }
         let Some(tls) = &mut self.tls else {
-            self.session.client_in.push(bytes);
+            self.talk.side().input.push(bytes);
             return Ok(());
         };
         while !bytes.is_empty() {
             if tls.read_tls(&mut bytes)? == 0 {
                 break;
             }
+            let handshaking = tls.is_handshaking();
             let state = match tls.process_new_packets() {
                 Ok(state) => state,
                 Err(error) => {
@@ -202,16 +255,26 @@ impl Client {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, error));
                 }
             };
+            if handshaking && !tls.is_handshaking() {
+                self.is_resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
+            }
+            if handshaking
+                && tls.alpn_protocol() == Some(tls::HTTP2)
+                && let Talk::Http1(session) = &self.talk
+            {
+                self.talk = Talk::Http2(Box::new(session.to_http2(now)));
+            }
+            let side = self.talk.side();
             let mut left = state.plaintext_bytes_to_read();
             while left > 0 {
                 let mut reader = tls.reader();
                 let plain = reader.fill_buf()?;
                 let count = plain.len();
-                self.session.client_in.push(plain);
+                side.input.push(plain);
                 reader.consume(count);
                 left = left.saturating_sub(count.max(1));
             }
-            self.session.client_eof |= state.peer_has_closed();
+            side.eof |= state.peer_has_closed();
         }
         Ok(())
     }

@@ -49,6 +49,19 @@ pub struct Route {
     pub upstream: Upstream,
     /// A TLS port of the box that is this service's alone, whatever the host name.
     pub port: Option<u16>,
+    /// What is done with the bytes.
+    pub kind: RouteKind,
+}
+
+/// What the door does with connections for a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RouteKind {
+    /// It ends TLS and passes HTTP requests on.
+    #[default]
+    Http,
+    /// It reads nothing but the name that the client asks for and passes TLS on as it is: the
+    /// service has its own certificate.
+    PassThrough,
 }
 
 /// Where requests are passed on to.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    config::{DoorConfig, Route, Upstream},
+    config::{DoorConfig, Route, RouteKind, Upstream},
     limits::Limits,
     request::Origin,
     session::{Ask, Session, Wait},
@@ -47,6 +47,7 @@ impl Stage {
                 service: "demo".into(),
                 upstream: Upstream::Tcp(([10, 77, 0, 2], 80).into()),
                 port: None,
+                kind: RouteKind::default(),
             }],
             ..DoorConfig::default()
         });
@@ -65,7 +66,7 @@ impl Stage {
 
     /// Gives the client's next piece, and the place's answers to what is complete by then.
     fn step(&mut self, from_client: &[u8], place: &mut &[Says], piece: usize) {
-        self.session.client_in.push(from_client);
+        self.session.flow.client.input.push(from_client);
         self.settle();
         while let Some((Says(end, answer), later)) = place.split_first() {
             if !self.linked || !self.outcome.to_place.ends_with(end) {
@@ -76,7 +77,7 @@ impl Stage {
                 if !self.linked {
                     break;
                 }
-                self.session.up_in.push(piece);
+                self.session.flow.up.input.push(piece);
                 self.settle();
             }
         }
@@ -98,7 +99,7 @@ impl Stage {
                 Ask::Release { .. } => self.linked = false,
                 Ask::End { .. } => {
                     self.outcome.ended = true;
-                    self.session.client_in.clear();
+                    self.session.flow.client.input.clear();
                     break;
                 }
                 Ask::Nothing if moved == 0 => break,
@@ -108,9 +109,8 @@ impl Stage {
     }
 
     fn drain(&mut self) -> usize {
-        let Session {
-            client_out, up_out, ..
-        } = &mut self.session;
+        let flow = &mut self.session.flow;
+        let (client_out, up_out) = (&mut flow.client.output, &mut flow.up.output);
         let moved = client_out.len() + up_out.len();
         self.outcome.to_client.extend_from_slice(client_out.bytes());
         self.outcome.to_place.extend_from_slice(up_out.bytes());
@@ -127,8 +127,8 @@ fn play(from_client: &[u8], mut says: &[Says], client: usize, place: usize) -> O
         stage.step(piece, &mut says, place);
     }
     stage.step(b"", &mut says, place);
-    stage.session.client_eof = true;
-    stage.session.up_eof = true;
+    stage.session.flow.client.eof = true;
+    stage.session.flow.up.eof = true;
     stage.settle();
     stage.outcome
 }
@@ -241,7 +241,7 @@ fn random_bytes_are_refused_and_nothing_else() {
 fn a_place_that_refuses_is_tried_once_more_after_a_pause() {
     let mut stage = Stage::new();
     let request = b"GET / HTTP/1.1\r\nHost: demo.otter.local\r\n\r\n";
-    stage.session.client_in.push(request);
+    stage.session.flow.client.input.push(request);
     let (now, limits) = (stage.now, Limits::default());
     for attempt in 0..2 {
         let ask = stage.session.advance(&stage.site, now);
@@ -260,7 +260,9 @@ fn a_place_that_refuses_is_tried_once_more_after_a_pause() {
     assert!(
         stage
             .session
-            .client_out
+            .flow
+            .client
+            .output
             .bytes()
             .starts_with(b"HTTP/1.1 503 ")
     );
@@ -287,7 +289,9 @@ fn every_wait_has_its_deadline() {
     assert!(
         stage
             .session
-            .client_out
+            .flow
+            .client
+            .output
             .bytes()
             .starts_with(b"HTTP/1.1 504 ")
     );

@@ -15,14 +15,15 @@ use slab::Slab;
 use super::{
     DoorError, Setup,
     access::AccessLog,
+    ballast::Ballast,
     census::Census,
     client::Client,
     command::{Command, Receiver, WAKER},
     limits::{HANDSHAKES_A_TURN, Limits, READ},
-    link::{Links, News},
+    link::{Links, News, Owner},
     listen::Listeners,
-    session::Wait,
     site::Site,
+    talk::Talk,
     tls::Tls,
     wheel::{TICK, Wheel},
 };
@@ -37,6 +38,7 @@ pub(super) struct Engine {
     pub(super) clients: Slab<Client>,
     pub(super) links: Links,
     pub(super) census: Census,
+    pub(super) ballast: Ballast,
     pub(super) wheel: Wheel,
     /// Established connections that have something to do.
     ready: VecDeque<usize>,
@@ -58,9 +60,11 @@ impl Engine {
                 .add_probe(probe, poll.registry())
                 .map_err(DoorError::Listen)?;
         }
+        let limits = setup.limits.within_descriptors();
         Ok(Self {
             poll,
-            limits: setup.limits.within_descriptors(),
+            ballast: Ballast::new(limits.bytes),
+            limits,
             site: Site::new(now),
             tls: Tls::throw_away()?,
             listeners,
@@ -140,6 +144,7 @@ impl Engine {
             };
             self.serve(key, now);
         }
+        self.lighten(now);
         // Newcomers find what the door was told before they came.
         while let Some(command) = receiver.next() {
             self.obey(command, now);
@@ -183,18 +188,26 @@ impl Engine {
     fn link_news(&mut self, key: usize, news: News, now: Instant) {
         match news {
             News::Gone => self.links.discard(key),
-            News::Ready(owner) => self.enqueue(owner),
+            News::Ready(owner) => self.wake(owner),
             News::Connected(owner) => {
-                if let Some(client) = self.clients.get_mut(owner) {
-                    client.session.connected(now);
+                if let Some(client) = self.clients.get_mut(owner.client) {
+                    client.talk.connected(owner.stream, now);
                 }
-                self.enqueue(owner);
+                self.wake(owner);
             }
             News::Failed(owner) => {
                 self.unreachable(owner, now);
-                self.enqueue(owner);
+                self.wake(owner);
             }
         }
+    }
+
+    /// Something has happened to an exchange.
+    fn wake(&mut self, owner: Owner) {
+        if let Some(client) = self.clients.get_mut(owner.client) {
+            client.talk.wake(owner.stream);
+        }
+        self.enqueue(owner.client);
     }
 
     /// Does what deadlines ask for.
@@ -222,10 +235,8 @@ impl Engine {
         if client.is_closing() {
             return self.drop_client(key, now);
         }
-        client.session.expire(wait, &self.site, now);
-        if !matches!(wait, Wait::Head | Wait::Idle | Wait::Redial) {
-            self.drop_link(key, now);
-        }
+        let orphans = client.talk.expire(wait, &self.site, &self.limits, now);
+        self.drop_links(orphans, now);
         self.enqueue(key);
     }
 
@@ -261,6 +272,13 @@ impl Engine {
             Command::Shutdown => {
                 self.closing.get_or_insert(now + self.limits.drain);
                 self.listeners.clear();
+                let keys: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
+                for key in keys {
+                    if let Talk::Http2(connection) = &mut self.clients[key].talk {
+                        connection.go_away();
+                    }
+                    self.enqueue(key);
+                }
             }
         }
     }

@@ -6,11 +6,12 @@ use super::{
     access::Served,
     body::Body,
     buffer::Buffer,
+    flow::Flow,
     head::{self, Lines},
     limits::{Limits, MAX_RESPONSE_HEAD, OUTPUT_HIGH, REDIAL_PAUSE},
-    request::{Origin, Request},
+    request::{Origin, Request, Version},
     response::{Asked, Response},
-    session::{Moved, Session, Wait},
+    session::Wait,
     site::Failure,
     vhost::Place,
 };
@@ -83,7 +84,7 @@ impl Exchange {
         Self {
             asked: Asked {
                 is_head: request.method == "HEAD",
-                is_http11: request.is_http11,
+                version: request.version,
             },
             head: request.forward(origin),
             repeatable: request.is_repeatable(),
@@ -99,8 +100,8 @@ impl Exchange {
         }
     }
 
-    /// Moves what can be moved between the session's buffers.
-    pub(super) fn advance(&mut self, session: &mut Session) -> Progress {
+    /// Moves what can be moved between the flow's buffers.
+    pub(super) fn advance(&mut self, flow: &mut Flow) -> Progress {
         match self.link {
             Link::Wanted => {
                 self.link = Link::Dialling;
@@ -112,15 +113,18 @@ impl Exchange {
             Link::Dialling | Link::Pausing { .. } => return Progress::Wait,
             Link::Connecting | Link::Up { .. } => {}
         }
-        let room = OUTPUT_HIGH.saturating_sub(session.up_out.len());
-        let (from, to) = (&mut session.client_in, &mut session.up_out);
-        if !session.up_eof && self.request.relay(from, to, room).is_err() {
+        let room = OUTPUT_HIGH.saturating_sub(flow.up.output.len());
+        let (from, to) = (&mut flow.client.input, &mut flow.up.output);
+        if !flow.up.eof && self.request.relay(from, to, room).is_err() {
             return Progress::BadBody;
         }
-        if session.client_eof && session.client_in.is_empty() && !self.request.is_done() {
+        if flow.client.eof && flow.client.input.is_empty() && !flow.up.eof {
+            self.request.finish(&mut flow.up.output);
+        }
+        if flow.client.eof && flow.client.input.is_empty() && !self.request.is_done() {
             return Progress::Broken;
         }
-        self.answer(session)
+        self.answer(flow)
     }
 
     /// A connection is there; `pooled` if it was used before. The head goes first.
@@ -164,21 +168,22 @@ impl Exchange {
     }
 
     /// When waiting ends, and for what.
-    pub(super) fn deadline(&self, moved: Moved, limits: &Limits) -> (Instant, Wait) {
+    pub(super) fn deadline(&self, flow: &Flow, limits: &Limits) -> (Instant, Wait) {
         let begun = matches!(self.reply, Reply::Body { .. });
         match self.link {
             Link::Pausing { until } => (until, Wait::Redial),
             Link::Connecting | Link::Dialling | Link::Wanted => {
-                (moved.upstream + limits.connect, Wait::Connect)
+                (flow.up.moved + limits.connect, Wait::Connect)
             }
-            Link::Up { .. } if begun => (moved.upstream + limits.answer, Wait::Stall),
-            Link::Up { .. } if !self.request.is_done() => {
-                (moved.client.max(moved.upstream) + limits.stall, Wait::Stall)
-            }
+            Link::Up { .. } if begun => (flow.up.moved + limits.answer, Wait::Stall),
+            Link::Up { .. } if !self.request.is_done() => (
+                flow.client.moved.max(flow.up.moved) + limits.stall,
+                Wait::Stall,
+            ),
             Link::Up { .. } if self.place.is_dashboard && self.repeatable => {
-                (moved.upstream + limits.dashboard_answer, Wait::Answer)
+                (flow.up.moved + limits.dashboard_answer, Wait::Answer)
             }
-            Link::Up { .. } => (moved.upstream + limits.answer, Wait::Answer),
+            Link::Up { .. } => (flow.up.moved + limits.answer, Wait::Answer),
         }
     }
 
@@ -209,31 +214,31 @@ impl Exchange {
         served
     }
 
-    fn answer(&mut self, session: &mut Session) -> Progress {
+    fn answer(&mut self, flow: &mut Flow) -> Progress {
         loop {
             match &mut self.reply {
                 Reply::Head { seen } => {
                     let mut looked = *seen;
-                    let found = head::end(session.up_in.bytes(), &mut looked, Lines::Tolerant);
+                    let found = head::end(flow.up.input.bytes(), &mut looked, Lines::Tolerant);
                     *seen = looked;
                     let Ok(Some(length)) = found else {
-                        return self.without_head(session);
+                        return self.without_head(flow);
                     };
-                    if let Some(progress) = self.head(length, session) {
+                    if let Some(progress) = self.head(length, flow) {
                         return progress;
                     }
                 }
-                Reply::Body { .. } => return self.body(session),
+                Reply::Body { .. } => return self.body(flow),
             }
         }
     }
 
     /// What the lack of a whole head means.
-    fn without_head(&self, session: &Session) -> Progress {
-        if session.up_in.len() >= MAX_RESPONSE_HEAD {
+    fn without_head(&self, flow: &Flow) -> Progress {
+        if flow.up.input.len() >= MAX_RESPONSE_HEAD {
             return Progress::Lost(Failure::Nonsense("Its answer's head is too large."));
         }
-        match (session.up_eof, session.up_in.is_empty()) {
+        match (flow.up.eof, flow.up.input.is_empty()) {
             (true, true) => Progress::Lost(Failure::Ended),
             (true, false) => Progress::Lost(Failure::Nonsense("Its answer breaks off.")),
             (false, _) => Progress::Wait,
@@ -241,19 +246,17 @@ impl Exchange {
     }
 
     /// Takes one head; `None` when there is more to do.
-    fn head(&mut self, length: usize, session: &mut Session) -> Option<Progress> {
-        let parsed = Response::parse(&session.up_in.bytes()[..length], self.asked);
-        session.up_in.consume(length);
+    fn head(&mut self, length: usize, flow: &mut Flow) -> Option<Progress> {
+        let parsed = Response::parse(&flow.up.input.bytes()[..length], self.asked);
+        flow.up.input.consume(length);
         let response = match parsed {
             Ok(response) => response,
             Err(refusal) => return Some(Progress::Lost(Failure::Nonsense(refusal.why))),
         };
-        let mut out = Vec::with_capacity(length + 64);
         self.reply = Reply::Head { seen: 0 };
         if response.is_interim() {
-            if self.asked.is_http11 {
-                response.write(self.asked, true, &mut out);
-                session.client_out.push(&out);
+            if self.asked.version != Version::Http10 {
+                self.pass(&response, true, flow);
             }
             return None;
         }
@@ -263,14 +266,12 @@ impl Exchange {
                 let why = "It changed to a protocol that nobody asked for.";
                 return Some(Progress::Lost(Failure::Nonsense(why)));
             }
-            response.write(self.asked, true, &mut out);
-            session.client_out.push(&out);
+            self.pass(&response, true, flow);
             return Some(Progress::Upgraded);
         }
         // A body that ends with its connection must end the client's too.
         self.keep &= response.body != Body::UntilClose && self.request.is_done();
-        response.write(self.asked, self.keep, &mut out);
-        session.client_out.push(&out);
+        self.pass(&response, self.keep, flow);
         self.reply = Reply::Body {
             body: response.body,
             reuse: response.keep_alive,
@@ -278,23 +279,33 @@ impl Exchange {
         None
     }
 
-    fn body(&mut self, session: &mut Session) -> Progress {
+    /// Passes a head on, in the client's dialect.
+    fn pass(&self, response: &Response, keep: bool, flow: &mut Flow) {
+        if self.asked.version == Version::Http2 {
+            return flow.sections.push(response.section());
+        }
+        let mut out = Vec::with_capacity(512);
+        response.write(self.asked, keep, &mut out);
+        flow.client.output.push(&out);
+    }
+
+    fn body(&mut self, flow: &mut Flow) -> Progress {
         let Reply::Body { body, reuse } = &mut self.reply else {
             return Progress::Wait;
         };
-        let room = OUTPUT_HIGH.saturating_sub(session.client_out.len());
-        let before = session.up_in.len();
+        let room = OUTPUT_HIGH.saturating_sub(flow.client.output.len());
+        let before = flow.up.input.len();
         if body
-            .relay(&mut session.up_in, &mut session.client_out, room)
+            .relay(&mut flow.up.input, &mut flow.client.output, room)
             .is_err()
         {
             return Progress::Broken;
         }
-        self.served.count(before - session.up_in.len());
-        let ended = session.up_eof && session.up_in.is_empty();
+        self.served.count(before - flow.up.input.len());
+        let ended = flow.up.eof && flow.up.input.is_empty();
         let until_close = *body == Body::UntilClose;
-        if body.is_done() || (until_close && ended && !session.up_reset) {
-            let clean = session.up_in.is_empty() && session.up_out.is_empty() && !session.up_eof;
+        if body.is_done() || (until_close && ended && !flow.up.reset) {
+            let clean = flow.up.input.is_empty() && flow.up.output.is_empty() && !flow.up.eof;
             return Progress::Done {
                 reuse: *reuse && clean && self.request.is_done(),
                 keep: self.keep && self.request.is_done(),

@@ -156,6 +156,14 @@ pub(super) fn line(name: &str, value: &[u8], to: &mut Vec<u8>) {
     to.extend_from_slice(b"\r\n");
 }
 
+/// Splits the first of the lines that [`line`] wrote from the rest: name, value, rest.
+pub(super) fn split_line(lines: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let colon = lines.iter().position(|&byte| byte == b':')?;
+    let (name, rest) = lines.split_at(colon);
+    let end = rest.iter().position(|&byte| byte == b'\r')?;
+    Some((name, rest.get(2..end)?, rest.get(end + 2..)?))
+}
+
 /// As many fields as a head may have; browsers send about 20.
 pub(super) const MAX_FIELDS: usize = 100;
 

@@ -11,6 +11,8 @@ pub struct Limits {
     pub connections: usize,
     /// Client connections from one IPv4 address or IPv6 /64.
     pub per_address: usize,
+    /// Memory for bytes on their way, over all connections together.
+    pub bytes: usize,
     /// Requests under way at one service.
     pub per_place: usize,
     /// From accept to the end of the TLS handshake.
@@ -45,6 +47,8 @@ impl Default for Limits {
             // A browser opens 6 to a host; a household behind one address has some dozens of
             // browsers; a load balancer or tunnel in front of the box may need this many.
             per_address: 1_024,
+            // Half of what the front may use: with 12 000 connections at 7 KiB it stays within.
+            bytes: 80 << 20,
             // One service that hangs must not take the connections of all.
             per_place: 4_000,
             // A handshake is two round trips: ten seconds are a very bad line.
@@ -75,6 +79,15 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The same with no limit for one address: load generators have only one.
+    #[must_use]
+    pub fn generous() -> Self {
+        Self {
+            per_address: usize::MAX,
+            ..Self::default()
+        }
+    }
+
     /// The same with no more connections than the process has descriptors for: each client may need
     /// a second one, towards the service that answers.
     pub(super) fn within_descriptors(mut self) -> Self {
@@ -96,6 +109,8 @@ pub(super) const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 pub(super) const READ: usize = 64 * 1024;
 /// Unread input is held back in the kernel beyond this.
 pub(super) const INPUT_HIGH: usize = 64 * 1024;
+/// The same while memory is short; the largest head and the largest frame still fit.
+pub(super) const INPUT_LOW: usize = MAX_REQUEST_HEAD + 4 * 1024;
 /// Output waiting for a slow peer; beyond it the other side is not read.
 pub(super) const OUTPUT_HIGH: usize = 128 * 1024;
 /// Bytes that one connection may move before others have their turn.

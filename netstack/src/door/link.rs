@@ -8,8 +8,8 @@ use slab::Slab;
 use super::{
     config::Upstream,
     engine,
-    limits::{INPUT_HIGH, OUTPUT_HIGH, READ},
-    session::Session,
+    flow::Flow,
+    limits::{INPUT_HIGH, READ},
     socket::Socket,
     vhost::Place,
 };
@@ -18,8 +18,8 @@ use super::{
 pub(super) struct Link {
     socket: Socket,
     place: Rc<Place>,
-    /// The client it serves; `None` in the pool.
-    pub(super) owner: Option<usize>,
+    /// Whom it serves; `None` in the pool.
+    pub(super) owner: Option<Owner>,
     pub(super) is_connected: bool,
     /// Since when it has been in the pool.
     pub(super) idle_since: Instant,
@@ -35,22 +35,31 @@ pub(super) struct Links {
     pool: HashMap<Upstream, Vec<usize>>,
 }
 
+/// The exchange that a connection serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// The client, by its key.
+    pub(super) client: usize,
+    /// The stream; 0 over HTTP/1.1.
+    pub(super) stream: u32,
+}
+
 /// What an event means for a link.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum News {
     /// It has become complete: its owner should know.
-    Connected(usize),
+    Connected(Owner),
     /// It can't be completed: its owner should know.
-    Failed(usize),
+    Failed(Owner),
     /// It was idle and is of no more use.
     Gone,
     /// Its owner may read or write.
-    Ready(usize),
+    Ready(Owner),
 }
 
 impl Links {
-    /// A connection that waits in the pool, for client `owner`.
-    pub(super) fn reuse(&mut self, place: &Rc<Place>, owner: usize) -> Option<usize> {
+    /// A connection that waits in the pool, for `owner`.
+    pub(super) fn reuse(&mut self, place: &Rc<Place>, owner: Owner) -> Option<usize> {
         let key = self.pool.get_mut(&place.upstream)?.pop()?;
         let link = self.all.get_mut(key)?;
         link.owner = Some(owner);
@@ -59,11 +68,11 @@ impl Links {
         Some(key)
     }
 
-    /// A new connection for client `owner`.
+    /// A new connection for `owner`.
     pub(super) fn connect(
         &mut self,
         place: &Rc<Place>,
-        owner: usize,
+        owner: Owner,
         registry: &Registry,
         now: Instant,
     ) -> io::Result<usize> {
@@ -144,48 +153,55 @@ impl Links {
 }
 
 impl Link {
-    /// Reads what the session has room for; how many bytes moved.
-    pub(super) fn fill(&mut self, to: &mut Session, scratch: &mut [u8], now: Instant) -> usize {
+    /// Reads what the exchange has room for, given that twice `high` bytes may wait for the client; how many bytes moved.
+    pub(super) fn fill(
+        &mut self,
+        to: &mut Flow,
+        scratch: &mut [u8],
+        high: usize,
+        now: Instant,
+    ) -> usize {
         let mut moved = 0;
-        while self.is_connected && !to.up_eof && moved < READ {
-            if to.up_in.len() >= INPUT_HIGH || to.client_out.len() >= OUTPUT_HIGH {
+        while self.is_connected && !to.up.eof && moved < READ {
+            if to.up.input.len() >= INPUT_HIGH || to.client.output.len() >= high * 2 {
                 break;
             }
             match self.socket.read(scratch) {
                 Ok(None) => break,
-                Ok(Some(0)) => to.up_eof = true,
+                Ok(Some(0)) => to.up.eof = true,
                 Ok(Some(count)) => {
-                    to.up_in.push(&scratch[..count]);
+                    to.up.input.push(&scratch[..count]);
                     moved += count;
                 }
                 Err(_) => {
-                    to.up_eof = true;
-                    to.up_reset = true;
+                    to.up.eof = true;
+                    to.up.reset = true;
                 }
             }
-            moved += usize::from(to.up_eof);
-            to.moved.upstream = now;
+            moved += usize::from(to.up.eof);
+            to.up.moved = now;
         }
         moved
     }
 
-    /// Writes what the session has for the place; how many bytes moved.
-    pub(super) fn flush(&mut self, from: &mut Session, now: Instant) -> usize {
+    /// Writes what the exchange has for the place; how many bytes moved. After what `is_last` our
+    /// side is closed.
+    pub(super) fn flush(&mut self, from: &mut Flow, is_last: bool, now: Instant) -> usize {
         let mut moved = 0;
-        while self.is_connected && !self.is_deaf && !from.up_out.is_empty() {
-            let bytes = from.up_out.bytes();
+        while self.is_connected && !self.is_deaf && !from.up.output.is_empty() {
+            let bytes = from.up.output.bytes();
             match self.socket.write_by(|out| out.write(bytes)) {
                 Ok(None) => break,
                 Ok(Some(count)) => {
-                    from.up_out.consume(count);
-                    from.moved.upstream = now;
+                    from.up.output.consume(count);
+                    from.up.moved = now;
                     moved += count;
                 }
                 // It may have answered before it closed: reading tells.
                 Err(_) => self.is_deaf = true,
             }
         }
-        if from.half_closed() && !self.is_shut {
+        if is_last && from.up.output.is_empty() && !self.is_shut {
             self.is_shut = true;
             self.socket.shut_down();
         }

@@ -208,14 +208,11 @@ impl Engine {
             peer: peer.ip(),
             is_tls: tls.is_some(),
         };
+        let is_tls = origin.is_tls;
         let session = Session::new(entry, origin, now);
-        Ok(Client::new(
-            Socket::accepted(stream),
-            tls,
-            session,
-            group,
-            now,
-        ))
+        let client = Client::new(Socket::accepted(stream), tls, session, group, now);
+        let may_pass = is_tls && self.site.table.passes_any();
+        Ok(if may_pass { client.undecided() } else { client })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Answers that the door makes itself: plain pages that need nothing but this process.
 
-use super::{head, head::Refusal};
+use super::{head, head::Refusal, http2::hpack};
 
 /// A whole answer, made here.
 #[derive(Debug)]
@@ -81,6 +81,32 @@ impl Answer {
         if !is_head {
             out.extend_from_slice(self.body.as_bytes());
         }
+    }
+
+    /// The head as a field section for an HTTP/2 client; the body is [`Self::body`].
+    pub(super) fn section(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256);
+        hpack::encode_status(self.status, &mut out);
+        let length = self.body.len().to_string();
+        for (name, value) in [
+            ("content-type", self.kind.as_bytes()),
+            ("content-length", length.as_bytes()),
+            ("cache-control", b"no-store"),
+            ("content-security-policy", POLICY),
+            ("x-content-type-options", b"nosniff"),
+        ] {
+            hpack::encode(name.as_bytes(), value, &mut out);
+        }
+        for (name, value) in &self.fields {
+            let name = name.to_ascii_lowercase();
+            hpack::encode(name.as_bytes(), value.as_bytes(), &mut out);
+        }
+        out
+    }
+
+    /// What is shown.
+    pub(super) fn body(&self) -> &[u8] {
+        self.body.as_bytes()
     }
 
     /// How long the body is.

@@ -19,8 +19,8 @@ pub(super) struct Request {
     pub(super) target: String,
     /// The host it is for, as sent; empty when an HTTP/1.0 client named none.
     pub(super) authority: String,
-    /// HTTP/1.1 rather than 1.0.
-    pub(super) is_http11: bool,
+    /// What the client speaks.
+    pub(super) version: Version,
     /// The body to come.
     pub(super) body: Body,
     /// The client wants the connection kept.
@@ -29,6 +29,25 @@ pub(super) struct Request {
     pub(super) upgrade: Option<String>,
     /// The fields to pass on, each line as it will be written.
     fields: Vec<u8>,
+}
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    Http10,
+    Http11,
+    Http2,
+}
+
+/// A request as an HTTP/2 field section describes it; every field checked for its characters.
+#[derive(Debug)]
+pub(super) struct Described<'h> {
+    pub(super) method: &'h str,
+    pub(super) path: &'h str,
+    pub(super) authority: Option<&'h [u8]>,
+    pub(super) fields: &'h [httparse::Header<'h>],
+    /// A body follows.
+    pub(super) is_open: bool,
 }
 
 /// Who asks, in what the service behind is told.
@@ -54,19 +73,47 @@ impl Request {
         let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
             return Err(bad("The request line can't be understood."));
         };
-        let is_http11 = parsed.version == Some(1);
-        let gathered = Fields::gather(parsed.headers, is_http11)?;
+        let version = match parsed.version {
+            Some(1) => Version::Http11,
+            _ => Version::Http10,
+        };
+        let gathered = Fields::gather(parsed.headers, version)?;
         let (authority, target) = split_target(method, target, gathered.host)?;
-        gathered.into_request(method, target, authority, is_http11)
+        gathered.into_request(method, target, authority, version)
+    }
+
+    /// The request that an HTTP/2 client describes.
+    pub(super) fn described(by: &Described<'_>) -> Result<Self, Refusal> {
+        let gathered = Fields::gather(by.fields, Version::Http2)?;
+        let host = match (by.authority, gathered.host) {
+            (Some(one), Some(other)) if !one.eq_ignore_ascii_case(other) => {
+                return Err(bad("Host and :authority name different hosts."));
+            }
+            (None, None) => return Err(bad("There is no Host.")),
+            (authority, host) => authority.or(host),
+        };
+        if !by.path.starts_with('/') && (by.path, by.method) != ("*", "OPTIONS") {
+            return Err(bad(":path is not a path."));
+        }
+        let (authority, target) = split_target(by.method, by.path, host)?;
+        let length = gathered.framing.length;
+        let mut request = gathered.into_request(by.method, target, authority, Version::Http2)?;
+        match length {
+            None if by.is_open => request.body = Body::Chunking { done: false },
+            Some(1..) if !by.is_open => {
+                return Err(bad("Content-Length announces a body that does not come."));
+            }
+            _ => {}
+        }
+        Ok(request)
     }
 
     /// The head for the service behind.
     pub(super) fn forward(&self, origin: Origin) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.fields.len() + 256);
-        let version: &[u8] = if self.is_http11 {
-            b" HTTP/1.1\r\n"
-        } else {
-            b" HTTP/1.0\r\n"
+        let version: &[u8] = match self.version {
+            Version::Http10 => b" HTTP/1.0\r\n",
+            Version::Http11 | Version::Http2 => b" HTTP/1.1\r\n",
         };
         out.extend_from_slice(self.method.as_bytes());
         out.push(b' ');
@@ -75,7 +122,9 @@ impl Request {
         head::line("Host", self.authority.as_bytes(), &mut out);
         out.extend_from_slice(&self.fields);
         match &self.body {
-            Body::Chunked(_) => head::line("Transfer-Encoding", b"chunked", &mut out),
+            Body::Chunked(_) | Body::Chunking { .. } => {
+                head::line("Transfer-Encoding", b"chunked", &mut out)
+            }
             Body::Length(0) if !matches!(self.method.as_str(), "POST" | "PUT" | "PATCH") => {}
             Body::Length(length) => {
                 head::line("Content-Length", length.to_string().as_bytes(), &mut out);
@@ -123,7 +172,7 @@ struct Fields<'h> {
 }
 
 impl<'h> Fields<'h> {
-    fn gather(headers: &[httparse::Header<'h>], is_http11: bool) -> Result<Self, Refusal> {
+    fn gather(headers: &[httparse::Header<'h>], version: Version) -> Result<Self, Refusal> {
         let mut fields = Self::default();
         for header in headers {
             if header.name.eq_ignore_ascii_case("connection") {
@@ -131,25 +180,25 @@ impl<'h> Fields<'h> {
             }
         }
         for header in headers {
-            fields.take(header, is_http11)?;
+            fields.take(header, version)?;
         }
         Ok(fields)
     }
 
-    fn take(&mut self, header: &httparse::Header<'h>, is_http11: bool) -> Result<(), Refusal> {
+    fn take(&mut self, header: &httparse::Header<'h>, version: Version) -> Result<(), Refusal> {
         let value = header.value.trim_ascii();
         let name = header.name.to_ascii_lowercase();
         match name.as_str() {
             "host" if self.host.is_some() => return Err(bad("There is more than one Host.")),
             "host" => self.host = Some(value),
             "content-length" => self.framing.content_length(value)?,
-            "transfer-encoding" if !is_http11 => {
+            "transfer-encoding" if version == Version::Http10 => {
                 return Err(bad("HTTP/1.0 has no Transfer-Encoding."));
             }
             "transfer-encoding" => self.framing.transfer_encoding(value)?,
             "upgrade" => self.upgrade = Some(value),
             "expect" if !value.eq_ignore_ascii_case(b"100-continue") => return Err(EXPECTATION),
-            "expect" if !is_http11 => {}
+            "expect" if version == Version::Http10 => {}
             name if head::is_hop_by_hop(name) || self.connection.names(name) => {}
             name if is_ours(name) => {}
             _ => head::line(header.name, value, &mut self.passed),
@@ -162,9 +211,9 @@ impl<'h> Fields<'h> {
         method: &str,
         target: String,
         authority: String,
-        is_http11: bool,
+        version: Version,
     ) -> Result<Request, Refusal> {
-        if is_http11 && self.host.is_none() {
+        if version == Version::Http11 && self.host.is_none() {
             return Err(bad("There is no Host."));
         }
         if method == "CONNECT" || method == "TRACE" {
@@ -173,15 +222,18 @@ impl<'h> Fields<'h> {
         }
         let body = self.framing.body()?.unwrap_or(Body::NONE);
         let upgrade = self.upgrade.filter(|protocol| {
-            self.connection.upgrade && is_http11 && body.is_done() && is_upgradable(protocol)
+            self.connection.upgrade
+                && version == Version::Http11
+                && body.is_done()
+                && is_upgradable(protocol)
         });
         Ok(Request {
             method: method.to_owned(),
             target,
             authority,
-            is_http11,
+            version,
             body,
-            keep_alive: is_http11 && !self.connection.close,
+            keep_alive: version != Version::Http10 && !self.connection.close,
             upgrade: upgrade.map(|protocol| String::from_utf8_lossy(protocol).into_owned()),
             fields: self.passed,
         })

@@ -1,8 +1,10 @@
 //! A response's head: read from a service, and written anew for the client.
 
 use super::{
-    body::Body,
+    body::{Body, Chunks},
     head::{self, Connection, Framing, Refusal, bad},
+    http2::hpack,
+    request::Version,
 };
 
 /// A response's head, understood.
@@ -25,8 +27,8 @@ pub(super) struct Response {
 pub(super) struct Asked {
     /// It was a HEAD: no body comes, whatever the head says.
     pub(super) is_head: bool,
-    /// The client speaks HTTP/1.1.
-    pub(super) is_http11: bool,
+    /// What the client speaks.
+    pub(super) version: Version,
 }
 
 impl Response {
@@ -64,10 +66,9 @@ impl Response {
 
     /// The head for the client. `keep` is whether its connection is kept.
     pub(super) fn write(&self, asked: Asked, keep: bool, out: &mut Vec<u8>) {
-        let version = if asked.is_http11 {
-            "HTTP/1.1"
-        } else {
-            "HTTP/1.0"
+        let version = match asked.version {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 | Version::Http2 => "HTTP/1.1",
         };
         let start = format!("{version} {} {}\r\n", self.status, self.reason);
         out.extend_from_slice(start.as_bytes());
@@ -90,6 +91,21 @@ impl Response {
             Some(_) | None => {}
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// The head as a field section for an HTTP/2 client.
+    pub(super) fn section(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.fields.len() + 32);
+        hpack::encode_status(self.status, &mut out);
+        let mut rest = self.fields.as_slice();
+        while let Some((name, value, after)) = head::split_line(rest) {
+            hpack::encode(&name.to_ascii_lowercase(), value, &mut out);
+            rest = after;
+        }
+        if let Some(length) = self.framing.length.filter(|_| !self.is_bodiless()) {
+            hpack::encode(b"content-length", length.to_string().as_bytes(), &mut out);
+        }
+        out
     }
 
     /// Whether another head follows this one: 100, 103 and their like.
@@ -115,10 +131,14 @@ impl Response {
         if asked.is_head || self.is_bodiless() || self.status == 304 {
             return Ok(Body::NONE);
         }
-        if self.framing.chunked && !asked.is_http11 {
-            return Err(bad("It answered an HTTP/1.0 request in chunks."));
-        }
-        Ok(announced.unwrap_or(Body::UntilClose))
+        Ok(match (announced, asked.version) {
+            (Some(Body::Chunked(_)), Version::Http10) => {
+                return Err(bad("It answered an HTTP/1.0 request in chunks."));
+            }
+            (Some(Body::Chunked(_)), Version::Http2) => Body::Chunked(Chunks::bare()),
+            (Some(body), _) => body,
+            (None, _) => Body::UntilClose,
+        })
     }
 
     /// Statuses that never have a body, nor fields that announce one.
@@ -133,7 +153,7 @@ mod tests {
 
     const GET: Asked = Asked {
         is_head: false,
-        is_http11: true,
+        version: Version::Http11,
     };
 
     fn written(head: &str, asked: Asked, keep: bool) -> String {
@@ -179,7 +199,7 @@ mod tests {
         assert!(Response::parse(both.as_bytes(), GET).is_err());
         let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         let old = Asked {
-            is_http11: false,
+            version: Version::Http10,
             ..GET
         };
         assert!(Response::parse(chunked, GET).is_ok());

@@ -1,7 +1,7 @@
 //! One client connection's conversation, from bytes in to bytes out, without any I/O.
 //!
-//! The driver ([`super::link`]) fills `client_in` and `up_in` from sockets and empties `client_out`
-//! and `up_out` into them. In between it calls [`Session::advance`], which answers with what it asks
+//! The driver ([`super::link`]) fills the inputs of its flow from sockets and empties the outputs into
+//! them. In between it calls [`Session::advance`], which answers with what it asks
 //! for: a connection to a service, the end of one, or the end of all. Time is passed in. So every
 //! conversation can be replayed byte by byte in a test.
 
@@ -9,9 +9,10 @@ use std::{rc::Rc, time::Instant};
 
 use super::{
     access::Served,
-    buffer::Buffer,
     exchange::{Exchange, Progress},
+    flow::Flow,
     head::{self, Lines, Refusal},
+    http2::Connection,
     limits::{Limits, MAX_REQUEST_HEAD, OUTPUT_HIGH},
     page::Answer,
     request::{Origin, Request, TOO_LARGE},
@@ -23,24 +24,9 @@ use super::{
 pub(super) struct Session {
     entry: Entry,
     origin: Origin,
-    pub(super) client_in: Buffer,
-    pub(super) client_out: Buffer,
-    pub(super) up_in: Buffer,
-    pub(super) up_out: Buffer,
-    pub(super) client_eof: bool,
-    pub(super) up_eof: bool,
-    /// The place's connection was reset, so what came of it may not be all.
-    pub(super) up_reset: bool,
-    pub(super) moved: Moved,
+    pub(super) flow: Flow,
     phase: Phase,
     served: Option<Served>,
-}
-
-/// When bytes last moved, so that it can be told who keeps whom waiting.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moved {
-    pub(super) client: Instant,
-    pub(super) upstream: Instant,
 }
 
 /// What a session asks its driver for.
@@ -53,7 +39,7 @@ pub(super) enum Ask {
         /// A connection that was used before will do.
         pooled: bool,
     },
-    /// Once `client_out` is empty, the end of the connection.
+    /// Once all is written, the end of the connection.
     End {
         /// The last answer is whole, so the end may be a proper one.
         whole: bool,
@@ -95,6 +81,11 @@ enum Phase {
         seen: usize,
         began: Option<Instant>,
     },
+    /// On the way to a tunnel: a connection to `place` is asked for or begun.
+    Passing {
+        place: Rc<Place>,
+        is_asked: bool,
+    },
     /// Bytes pass both ways, their meaning is not ours.
     Tunnel,
 }
@@ -105,20 +96,29 @@ impl Session {
         Self {
             entry,
             origin,
-            client_in: Buffer::default(),
-            client_out: Buffer::default(),
-            up_in: Buffer::default(),
-            up_out: Buffer::default(),
-            client_eof: false,
-            up_eof: false,
-            up_reset: false,
-            moved: Moved {
-                client: now,
-                upstream: now,
-            },
+            flow: Flow::new(now),
             phase: Phase::HEAD,
             served: None,
         }
+    }
+
+    /// The way by which the client came in.
+    pub(super) fn entry(&self) -> Entry {
+        self.entry
+    }
+
+    /// Passes the client on to `place` undeciphered, beginning with what it has said already.
+    pub(super) fn pass_through(&mut self, place: Rc<Place>, said: &[u8]) {
+        self.flow.client.input.push(said);
+        self.phase = Phase::Passing {
+            place,
+            is_asked: false,
+        };
+    }
+
+    /// The same conversation over HTTP/2, before anything was said.
+    pub(super) fn to_http2(&self, now: Instant) -> Connection {
+        Connection::new(self.entry, self.origin, now)
     }
 
     /// Goes as far as the bytes there are allow.
@@ -128,6 +128,17 @@ impl Session {
                 Phase::Ended { whole } => {
                     self.phase = Phase::Ended { whole };
                     return Ask::End { whole };
+                }
+                Phase::Passing { place, is_asked } => {
+                    self.phase = Phase::Passing {
+                        place: Rc::clone(&place),
+                        is_asked: true,
+                    };
+                    let pooled = false;
+                    return match is_asked {
+                        true => Ask::Nothing,
+                        false => Ask::Dial { place, pooled },
+                    };
                 }
                 Phase::Tunnel => {
                     self.phase = Phase::Tunnel;
@@ -149,21 +160,19 @@ impl Session {
 
     /// The connection asked for is there or on its way.
     pub(super) fn linked(&mut self, pooled: bool, now: Instant) {
-        self.up_in.clear();
-        self.up_out.clear();
-        self.up_eof = false;
-        self.up_reset = false;
-        self.moved.upstream = now;
+        self.flow.begin_up(now);
         if let Phase::Exchange(exchange) = &mut self.phase {
-            exchange.linked(pooled, &mut self.up_out);
+            exchange.linked(pooled, &mut self.flow.up.output);
         }
     }
 
     /// The connection asked for is complete.
     pub(super) fn connected(&mut self, now: Instant) {
-        self.moved.upstream = now;
-        if let Phase::Exchange(exchange) = &mut self.phase {
-            exchange.connected();
+        self.flow.up.moved = now;
+        match &mut self.phase {
+            Phase::Exchange(exchange) => exchange.connected(),
+            Phase::Passing { .. } => self.phase = Phase::Tunnel,
+            Phase::Ended { .. } | Phase::Head { .. } | Phase::Tunnel => {}
         }
     }
 
@@ -172,30 +181,18 @@ impl Session {
         if let Phase::Exchange(exchange) = &mut self.phase
             && exchange.tries_again(failure, now)
         {
-            self.up_out.clear();
+            self.flow.up.output.clear();
             return;
         }
-        self.up_eof = true;
+        self.flow.up.eof = true;
         self.give_up(failure, site, now);
     }
 
     /// Whether the whole of the last request was answered and no other has begun.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Head { .. })
-            && self.client_in.is_empty()
-            && self.client_out.is_empty()
-    }
-
-    /// Gives back memory that holds nothing.
-    pub(super) fn relax(&mut self) {
-        for buffer in [
-            &mut self.client_in,
-            &mut self.client_out,
-            &mut self.up_in,
-            &mut self.up_out,
-        ] {
-            buffer.relax();
-        }
+            && self.flow.client.input.is_empty()
+            && self.flow.client.output.is_empty()
     }
 
     /// The request that was finished last, once.
@@ -205,20 +202,23 @@ impl Session {
 
     /// When waiting ends, and for what it waits.
     pub(super) fn deadline(&self, limits: &Limits) -> (Instant, Wait) {
-        let Moved { client, upstream } = self.moved;
-        if !self.client_out.is_empty() && !matches!(self.phase, Phase::Tunnel) {
+        let (client, upstream) = (self.flow.client.moved, self.flow.up.moved);
+        if !self.flow.client.output.is_empty() && !matches!(self.phase, Phase::Tunnel) {
             return (client + limits.stall, Wait::Stall);
         }
         match &self.phase {
             Phase::Ended { .. } => (client + limits.linger, Wait::Stall),
+            Phase::Passing { .. } => (upstream + limits.connect, Wait::Connect),
             // Half closed is nearly always closed: the rest is not waited for as long.
-            Phase::Tunnel if self.client_eof => (client.max(upstream) + limits.stall, Wait::Stall),
+            Phase::Tunnel if self.flow.client.eof => {
+                (client.max(upstream) + limits.stall, Wait::Stall)
+            }
             Phase::Tunnel => (client.max(upstream) + limits.tunnel, Wait::Stall),
             Phase::Head {
                 began: Some(at), ..
             } => (*at + limits.head, Wait::Head),
             Phase::Head { began: None, .. } => (client + limits.idle, Wait::Idle),
-            Phase::Exchange(exchange) => exchange.deadline(self.moved, limits),
+            Phase::Exchange(exchange) => exchange.deadline(&self.flow, limits),
         }
     }
 
@@ -243,22 +243,22 @@ impl Session {
         if let Phase::Exchange(exchange) = &mut self.phase {
             self.served = Some(exchange.served(None, now));
         }
-        self.client_out.clear();
+        self.flow.client.output.clear();
         self.phase = Phase::Ended { whole: false };
     }
 
     /// Reads a head if it is all there; whether anything came of it.
     fn head(&mut self, mut seen: usize, began: Option<Instant>, site: &Site, now: Instant) -> bool {
         // A client may send one empty line between requests (RFC 9112, 2.2).
-        if seen == 0 && self.client_in.bytes().starts_with(b"\r\n") {
-            self.client_in.consume(2);
+        if seen == 0 && self.flow.client.input.bytes().starts_with(b"\r\n") {
+            self.flow.client.input.consume(2);
         }
-        match head::end(self.client_in.bytes(), &mut seen, Lines::Strict) {
+        match head::end(self.flow.client.input.bytes(), &mut seen, Lines::Strict) {
             Err(refusal) => self.refuse(refusal, now),
             Ok(Some(length)) if length <= MAX_REQUEST_HEAD => self.request(length, site, now),
-            Ok(None) if self.client_in.len() < MAX_REQUEST_HEAD => {
-                let whole = self.client_in.is_empty();
-                if self.client_eof {
+            Ok(None) if self.flow.client.input.len() < MAX_REQUEST_HEAD => {
+                let whole = self.flow.client.input.is_empty();
+                if self.flow.client.eof {
                     self.phase = Phase::Ended { whole };
                     return true;
                 }
@@ -272,8 +272,8 @@ impl Session {
     }
 
     fn request(&mut self, length: usize, site: &Site, now: Instant) {
-        let parsed = Request::parse(&self.client_in.bytes()[..length]);
-        self.client_in.consume(length);
+        let parsed = Request::parse(&self.flow.client.input.bytes()[..length]);
+        self.flow.client.input.consume(length);
         let request = match parsed {
             Ok(request) => request,
             Err(refusal) => return self.refuse(refusal, now),
@@ -284,7 +284,7 @@ impl Session {
                 self.phase = Phase::Exchange(Box::new(exchange));
             }
             Way::Answer(answer) => {
-                let keep = request.keep_alive && request.body.is_done() && !self.client_eof;
+                let keep = request.keep_alive && request.body.is_done() && !self.flow.client.eof;
                 self.answer(&answer, request.method == "HEAD", keep);
                 self.served = Some(Served::by_door(request, self.origin, &answer, now));
             }
@@ -293,7 +293,7 @@ impl Session {
 
     /// One round of an exchange; `None` when it has ended and something else has begun.
     fn exchange(&mut self, mut exchange: Box<Exchange>, site: &Site, now: Instant) -> Option<Ask> {
-        let progress = exchange.advance(self);
+        let progress = exchange.advance(&mut self.flow);
         self.phase = Phase::Exchange(exchange);
         match progress {
             Progress::Dial { place, pooled } => Some(Ask::Dial { place, pooled }),
@@ -317,26 +317,26 @@ impl Session {
             }
             Progress::Done { reuse, keep } => {
                 self.note_served(now);
-                let keep = keep && !self.client_eof;
+                let keep = keep && !self.flow.client.eof;
                 self.phase = if keep {
                     Phase::HEAD
                 } else {
                     Phase::Ended { whole: true }
                 };
-                self.moved.client = now;
+                self.flow.client.moved = now;
                 Some(Ask::Release { reuse })
             }
         }
     }
 
     fn tunnel(&mut self) -> Ask {
-        let room = OUTPUT_HIGH.saturating_sub(self.up_out.len());
-        let count = self.client_in.len().min(room);
-        self.client_in.pass(count, &mut self.up_out);
-        let room = OUTPUT_HIGH.saturating_sub(self.client_out.len());
-        let count = self.up_in.len().min(room);
-        self.up_in.pass(count, &mut self.client_out);
-        if self.up_eof && self.up_in.is_empty() {
+        let room = OUTPUT_HIGH.saturating_sub(self.flow.up.output.len());
+        let count = self.flow.client.input.len().min(room);
+        self.flow.client.input.pass(count, &mut self.flow.up.output);
+        let room = OUTPUT_HIGH.saturating_sub(self.flow.client.output.len());
+        let count = self.flow.up.input.len().min(room);
+        self.flow.up.input.pass(count, &mut self.flow.client.output);
+        if self.flow.up.eof && self.flow.up.input.is_empty() {
             self.phase = Phase::Ended { whole: true };
             return Ask::Release { reuse: false };
         }
@@ -346,9 +346,9 @@ impl Session {
     /// Whether the client has said all it will in a tunnel, and all of it was passed on.
     pub(super) fn half_closed(&self) -> bool {
         matches!(self.phase, Phase::Tunnel)
-            && self.client_eof
-            && self.client_in.is_empty()
-            && self.up_out.is_empty()
+            && self.flow.client.eof
+            && self.flow.client.input.is_empty()
+            && self.flow.up.output.is_empty()
     }
 
     /// The place will not answer: a page says so, unless an answer has begun.
@@ -362,7 +362,10 @@ impl Session {
         }
         let answer = site.failed(exchange.place(), failure, now);
         self.served = Some(exchange.served(Some(answer.status), now));
-        let (is_head, keep) = (exchange.is_head(), exchange.keeps() && !self.client_eof);
+        let (is_head, keep) = (
+            exchange.is_head(),
+            exchange.keeps() && !self.flow.client.eof,
+        );
         self.answer(&answer, is_head, keep);
     }
 
@@ -399,7 +402,7 @@ impl Session {
     fn answer(&mut self, answer: &Answer, is_head: bool, keep: bool) {
         let mut out = Vec::new();
         answer.write(is_head, keep, &mut out);
-        self.client_out.push(&out);
+        self.flow.client.output.push(&out);
         self.phase = if keep {
             Phase::HEAD
         } else {

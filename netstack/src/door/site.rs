@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    config::DoorConfig,
+    config::{DoorConfig, RouteKind},
     emergency,
     page::{Answer, escape},
     request::Request,
@@ -17,6 +17,22 @@ pub(super) struct Site {
     ca_pem: Option<String>,
     view: Option<(EmergencyView, Instant)>,
     began: Instant,
+    pub(super) tally: Tally,
+}
+
+/// What the door has done since it opened.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    handshakes: u64,
+    resumed: u64,
+}
+
+impl Tally {
+    /// One more handshake.
+    pub(super) fn count(&mut self, is_resumed: bool) {
+        self.handshakes += 1;
+        self.resumed += u64::from(is_resumed);
+    }
 }
 
 /// What becomes of a request.
@@ -51,6 +67,7 @@ impl Site {
             ca_pem: None,
             view: None,
             began: now,
+            tally: Tally::default(),
         }
     }
 
@@ -80,6 +97,9 @@ impl Site {
             }
             Some(Target::Place(place)) if place.is_dashboard && path == EMERGENCY => {
                 Way::Answer(self.emergency(now))
+            }
+            Some(Target::Place(place)) if place.kind == RouteKind::PassThrough => {
+                Way::Answer(misdirected())
             }
             Some(Target::Place(place)) => Way::Place(place),
             Some(Target::UnknownService(name)) => {
@@ -168,9 +188,14 @@ impl Site {
 
     fn health(&self, now: Instant) -> Answer {
         let up = now.saturating_duration_since(self.began).as_secs();
+        let Tally {
+            handshakes,
+            resumed,
+        } = self.tally;
         let version = env!("CARGO_PKG_VERSION");
         Answer::json(format!(
-            "{{\"ok\":true,\"part\":\"front\",\"version\":\"{version}\",\"up_s\":{up}}}\n"
+            "{{\"ok\":true,\"part\":\"front\",\"version\":\"{version}\",\"up_s\":{up},\
+             \"handshakes\":{handshakes},\"resumed\":{resumed}}}\n"
         ))
     }
 
@@ -207,6 +232,12 @@ fn status(failure: Failure) -> u16 {
 
 fn not_found(html: &str) -> Answer {
     Answer::trouble(404, "Nothing here", html)
+}
+
+/// The client came by a name that ends here and asks for one that does not (RFC 9110, 15.5.20).
+fn misdirected() -> Answer {
+    let html = "This service answers for itself. Open it in a connection of its own.";
+    Answer::trouble(421, "Not by this connection", html)
 }
 
 fn stranger(hostname: &str) -> Answer {

@@ -33,7 +33,7 @@ impl Tls {
             .map_err(DoorError::Tls)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
         config.ticketer = ring::Ticketer::new().map_err(DoorError::Tls)?;
         Ok(Self {
             config: Arc::new(config),
@@ -77,3 +77,6 @@ fn certified(identity: &Identity, provider: &CryptoProvider) -> Result<Certified
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(identity.key_der.clone()));
     CertifiedKey::from_der(chain, key, provider).map_err(DoorError::Identity)
 }
+
+/// HTTP/2 in the language of ALPN.
+pub(super) const HTTP2: &[u8] = b"h2";

@@ -5,7 +5,7 @@
 
 use std::{cell::Cell, collections::HashMap, net::IpAddr, rc::Rc};
 
-use super::{config::DoorConfig, config::Upstream};
+use super::config::{DoorConfig, RouteKind, Upstream};
 
 /// Something behind the door that answers requests.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(super) struct Place {
     pub(super) upstream: Upstream,
     /// Whether it is the box's own dashboard.
     pub(super) is_dashboard: bool,
+    /// What is done with bytes for it.
+    pub(super) kind: RouteKind,
 }
 
 /// The way by which a connection came in.
@@ -70,6 +72,7 @@ impl Table {
                 name: route.service.to_ascii_lowercase(),
                 upstream: route.upstream.clone(),
                 is_dashboard: false,
+                kind: route.kind,
             });
             if let Some(port) = route.port.filter(|port| *port != HTTPS_PORT) {
                 by_port.entry(port).or_insert_with(|| Rc::clone(&place));
@@ -83,6 +86,7 @@ impl Table {
                 name: DASHBOARD.to_owned(),
                 upstream: config.dashboard.clone(),
                 is_dashboard: true,
+                kind: RouteKind::Http,
             }),
             by_name,
             by_port,
@@ -105,6 +109,21 @@ impl Table {
                 None => Target::UnknownPort,
             },
         })
+    }
+
+    /// Whether any connection may have to be passed through undeciphered.
+    pub(super) fn passes_any(&self) -> bool {
+        let mut places = self.by_name.values().chain(self.by_port.values());
+        places.any(|place| place.kind == RouteKind::PassThrough)
+    }
+
+    /// The place to which a TLS connection is passed on undeciphered: by the port that it came in
+    /// on, or by the name that it asks for.
+    pub(super) fn passed(&self, entry: Entry, name: Option<&str>) -> Option<Rc<Place>> {
+        match self.route(entry, name.unwrap_or_default())? {
+            Target::Place(place) if place.kind == RouteKind::PassThrough => Some(place),
+            _ => None,
+        }
     }
 
     /// The box's host name.
@@ -209,6 +228,7 @@ mod tests {
             service: service.into(),
             upstream: Upstream::Tcp(([10, 77, 0, host], 80).into()),
             port,
+            kind: RouteKind::default(),
         };
         Table::new(&DoorConfig {
             hostname: "Otter".into(),

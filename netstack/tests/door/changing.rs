@@ -54,7 +54,7 @@ fn routes_change_under_load_without_a_failure() {
         .into_iter()
         .map(|worker| worker.join().unwrap())
         .collect();
-    assert!(counts.iter().all(|count| *count > 10), "{counts:?}");
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
     assert!(one.count() > 0 && two.count() > 0);
     door.close();
 }

@@ -45,19 +45,28 @@ impl Client {
         Self::tls_over(connect(address), name, ca_pem)
     }
 
+    /// Connects with TLS for HTTP/2.
+    pub(crate) fn http2(address: SocketAddr, name: &str, ca_pem: &str) -> io::Result<Self> {
+        Self::tls_for(connect(address), name, ca_pem, &[b"h2"])
+    }
+
     /// The same over a socket that is connected already.
     pub(crate) fn tls_over(socket: TcpStream, name: &str, ca_pem: &str) -> io::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        let root = CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap();
-        roots.add(root).unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        Self::tls_for(socket, name, ca_pem, &[])
+    }
+
+    fn tls_for(socket: TcpStream, name: &str, ca_pem: &str, alpn: &[&[u8]]) -> io::Result<Self> {
+        Self::configured(socket, name, Arc::new(config(ca_pem, alpn)))
+    }
+
+    /// The same with a configuration, which keeps the tickets of earlier connections.
+    pub(crate) fn configured(
+        mut socket: TcpStream,
+        name: &str,
+        config: Arc<ClientConfig>,
+    ) -> io::Result<Self> {
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
-        let mut socket = socket;
+        let mut connection = ClientConnection::new(config, name).unwrap();
         while connection.is_handshaking() {
             connection.complete_io(&mut socket)?;
         }
@@ -168,6 +177,20 @@ impl Client {
     }
 }
 
+/// Trusts the authority in `ca_pem` only, and speaks `alpn`.
+pub(crate) fn config(ca_pem: &str, alpn: &[&[u8]]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap();
+    roots.add(root).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config
+}
+
 /// A socket that gives up after a while rather than hold up the tests.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(address).unwrap();
@@ -177,4 +200,4 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Far more than anything here takes on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -10,7 +10,9 @@ use std::{
 
 use netstack::{
     ca::Authority,
-    door::{self, Command, DoorConfig, DoorError, Limits, Route, Sender, Setup, Upstream},
+    door::{
+        self, Command, DoorConfig, DoorError, Limits, Route, RouteKind, Sender, Setup, Upstream,
+    },
 };
 
 use crate::client::Client;
@@ -43,6 +45,7 @@ impl Door {
                 service: "demo".into(),
                 upstream: demo.clone(),
                 port: Some(8443),
+                kind: RouteKind::Http,
             }],
         };
         let (probe, log) = (listener(), Arc::<Mutex<Vec<String>>>::default());

@@ -4,13 +4,13 @@ use std::{
     sync::Arc,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use netstack::door::Limits;
+use netstack::door::{self, DoorConfig, Limits, RouteKind};
 
 use crate::{
-    client::Client,
+    client::{self, Client},
     open::{Door, Folder, nobody, until},
     upstream::Upstream,
 };
@@ -343,4 +343,63 @@ fn two_hundred_clients_at_once_are_all_served() {
     }
     drop(clients);
     Arc::into_inner(door).unwrap().close();
+}
+
+#[test]
+fn tls_is_passed_through_undeciphered_to_a_service_with_its_own_certificate() {
+    let behind = Upstream::friendly();
+    // A second door stands for a service that ends TLS itself.
+    let service = Door::with_demo(&behind.at);
+    let door = Door::with_demo(&door::Upstream::Tcp(service.https));
+    let mut config = door.config.clone();
+    config.routes[0].kind = RouteKind::PassThrough;
+    door.configure(config);
+    let by_name = || Client::tls(door.https, "demo.otter.local", service.ca.pem());
+    until("the new route", || by_name().is_ok());
+    let mut client = by_name().unwrap();
+    for n in 0..3 {
+        let answer = client.get("demo.otter.local", &format!("/{n}")).unwrap();
+        assert_eq!(answer.body, format!("GET /{n} ").into_bytes());
+    }
+    let mut on_port = Client::tls(door.own_port, "any.example", service.ca.pem());
+    assert!(on_port.is_err(), "the certificate is not for that name");
+    on_port = Client::tls(door.own_port, "127.0.0.1", service.ca.pem());
+    assert_eq!(
+        on_port
+            .unwrap()
+            .get("demo.otter.local", "/")
+            .unwrap()
+            .status,
+        200
+    );
+    // Other names end here as before, and the service can't be had by their connections.
+    let mut own = door.client();
+    assert_eq!(own.get("otter.local", "/health").unwrap().status, 200);
+    assert_eq!(own.get("demo.otter.local", "/").unwrap().status, 421);
+    drop((client, own));
+    door.close();
+    service.close();
+}
+
+#[test]
+fn clients_come_back_with_tickets_even_after_a_new_certificate() {
+    let demo = Upstream::friendly();
+    let door = Door::with_demo(&demo.at);
+    let config = Arc::new(client::config(door.ca.pem(), &[]));
+    let visit = || {
+        let socket = client::connect(door.https);
+        let mut client = Client::configured(socket, "otter.local", Arc::clone(&config)).unwrap();
+        let health = client.get("otter.local", "/health").unwrap();
+        String::from_utf8(health.body).unwrap()
+    };
+    assert!(visit().contains("\"handshakes\":1,\"resumed\":0"));
+    assert!(visit().contains("\"handshakes\":2,\"resumed\":1"));
+    let names = ["otter.local".to_owned()];
+    let identity = door.ca.issue(&names, SystemTime::now()).unwrap();
+    door.configure(DoorConfig {
+        identity: Some(identity),
+        ..door.config.clone()
+    });
+    assert!(visit().contains("\"handshakes\":3,\"resumed\":2"));
+    door.close();
 }
