@@ -33,10 +33,7 @@ pub(crate) enum PackageCommand {
         to: Signed,
     },
     /// Fetch a package, verifying it on the way; called again, it goes on where it was cut
-    Download {
-        #[command(flatten)]
-        download: download::Download,
-    },
+    Download(download::Download),
     /// Show what a package says and holds
     Inspect {
         #[command(flatten)]
@@ -117,7 +114,7 @@ pub(crate) struct Package {
 }
 
 /// A package on this machine or elsewhere.
-type Source = Box<dyn ReadAt + Sync>;
+type Source = Box<dyn ReadAt>;
 
 /// Where a signed package goes.
 #[derive(Debug, Args)]
@@ -138,7 +135,7 @@ pub(crate) fn run(command: &PackageCommand) -> Result<(), PackageError> {
             let warnings = pack::pack(source, &key, &to.output)?;
             show::packed(&to.output, &open(&to.output)?, &warnings)
         }
-        PackageCommand::Download { download } => show::downloaded(&download.run()?),
+        PackageCommand::Download(download) => show::downloaded(&download.run()?),
         PackageCommand::Inspect { package, json } => {
             let archive = package.open()?;
             if *json {

@@ -112,16 +112,8 @@ fn clock(time: Duration) -> String {
     }
 }
 
-fn hash(text: &str) -> Result<Hash, String> {
-    let mut bytes = [0; 32];
-    let wrong = || "a root is 64 hexadecimal digits".to_owned();
-    if text.len() != 2 * bytes.len() || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return Err(wrong());
-    }
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| wrong())?;
-    }
-    Ok(Hash::from(bytes))
+fn hash(text: &str) -> Result<Hash, &'static str> {
+    Hash::from_hex(text).ok_or("a root is 64 hexadecimal digits")
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ fn one_entry_is_fetched_with_one_request_and_verified() {
 #[test]
 fn a_package_comes_whole_though_its_connection_breaks_fifty_times() {
     let folder = Folder::new("breaks");
-    package(&folder.path("a.s9pk"), 32 << 20, Some(2));
+    package(&folder.path("a.s9pk"), 16 << 20, Some(2));
     let nginx = Nginx::plain(&folder.path(""));
     let length = fs::metadata(folder.path("a.s9pk")).unwrap().len();
     let places = Random::new(50).places(50, length);
