@@ -1,5 +1,6 @@
 //! `pilot s9pk …`: making packages and looking into them. Needs no box.
 
+mod download;
 mod error;
 mod image;
 mod pack;
@@ -15,7 +16,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use s9pk::{Archive, Key, LeftOut, Profile, extract::extract, rewrite};
+use s9pk::{Archive, Key, LeftOut, Profile, ReadAt, extract::extract, http::is_url, rewrite};
 
 pub(crate) use self::error::PackageError;
 use self::error::at;
@@ -30,6 +31,8 @@ pub(crate) enum PackageCommand {
         #[command(flatten)]
         to: Signed,
     },
+    /// Fetch a package, verifying it on the way; called again, it goes on where it was cut
+    Download(download::Download),
     /// Show what a package says and holds
     Inspect {
         #[command(flatten)]
@@ -96,12 +99,17 @@ pub(crate) enum PackageCommand {
 /// Which package, and how strictly to look at it.
 #[derive(Debug, Args)]
 pub(crate) struct Package {
-    /// The package
+    /// The package, a file or a URL
     file: PathBuf,
     /// Take odd forms that StartOS takes, and list them
     #[arg(long)]
     lenient: bool,
+    #[command(flatten)]
+    far: download::Far,
 }
+
+/// A package on this machine or elsewhere.
+type Source = Box<dyn ReadAt>;
 
 /// Where a signed package goes.
 #[derive(Debug, Args)]
@@ -122,6 +130,7 @@ pub(crate) fn run(command: &PackageCommand) -> Result<(), PackageError> {
             let warnings = pack::pack(source, &key, &to.output)?;
             show::packed(&to.output, &open(&to.output)?, &warnings)
         }
+        PackageCommand::Download(download) => show::downloaded(&download.run()?),
         PackageCommand::Inspect { package, json } => {
             let archive = package.open()?;
             if *json {
@@ -169,7 +178,7 @@ pub(crate) fn run(command: &PackageCommand) -> Result<(), PackageError> {
 }
 
 /// With what was left out of a filtered package beside, so that it can be packed again.
-fn unpack(archive: &Archive<File>, package: &Path, to: &Path) -> Result<String, PackageError> {
+fn unpack(archive: &Archive<Source>, package: &Path, to: &Path) -> Result<String, PackageError> {
     extract(archive, to).map_err(at(package))?;
     let Some(left_out) = LeftOut::of(archive) else {
         return Ok(String::new());
@@ -181,14 +190,17 @@ fn unpack(archive: &Archive<File>, package: &Path, to: &Path) -> Result<String, 
 }
 
 impl Package {
-    fn open(&self) -> Result<Archive<File>, PackageError> {
+    fn open(&self) -> Result<Archive<Source>, PackageError> {
         let profile = if self.lenient {
             Profile::lenient()
         } else {
             Profile::strict()
         };
-        let file = File::open(&self.file).map_err(PackageError::io(&self.file))?;
-        Archive::open_with(file, profile).map_err(at(&self.file))
+        let source: Source = match self.file.to_str().filter(|text| is_url(text)) {
+            Some(url) => Box::new(self.far.open(url)?),
+            None => Box::new(File::open(&self.file).map_err(PackageError::io(&self.file))?),
+        };
+        Archive::open_with(source, profile).map_err(at(&self.file))
     }
 }
 

@@ -9,11 +9,13 @@
 
 mod evidence;
 mod heartbeat;
+mod own;
 mod probe;
 mod verdict;
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
 };
@@ -21,10 +23,12 @@ use std::{
 use self::{
     evidence::Snapshot,
     heartbeat::Heartbeat,
+    own::Own,
     probe::Probe,
     verdict::{Judge, Limits, Verdict},
 };
 use crate::{
+    crash::{self, epitaph::Cause},
     pid1::roles::Role,
     shared::{Message, ToMain},
     vitals::{RoleRun, Vitals},
@@ -32,7 +36,8 @@ use crate::{
 
 pub use heartbeat::{Beat, Kind};
 
-/// Starts the thread.
+/// Starts the thread. Unless it `may_reexecute`, a stuck thread of PID 1 is left to the hardware
+/// watchdog.
 ///
 /// # Errors
 /// When the kernel gives no thread.
@@ -41,6 +46,7 @@ pub fn spawn(
     to_main: ToMain,
     heartbeat: OwnedFd,
     own_log: Arc<OwnedFd>,
+    may_reexecute: bool,
 ) -> std::io::Result<()> {
     let guard = Guard {
         vitals,
@@ -49,6 +55,8 @@ pub fn spawn(
         probe: Probe::default(),
         own_log,
         watches: [None; Role::ALL.len()],
+        own: Own::new(crate::clock::boottime()),
+        may_reexecute,
     };
     std::thread::Builder::new()
         .name("guard".to_owned())
@@ -63,6 +71,8 @@ struct Guard {
     probe: Probe,
     own_log: Arc<OwnedFd>,
     watches: [Option<Watch>; Role::ALL.len()],
+    own: Own,
+    may_reexecute: bool,
 }
 
 /// The run of a role under watch.
@@ -75,16 +85,28 @@ struct Watch {
 
 impl Guard {
     fn run(mut self) {
-        crate::crash::protect_thread();
+        crash::protect_thread();
         // Without the privilege (in a namespace) it does its work at normal priority.
         let _ = sys::sched::real_time(PRIORITY);
         loop {
             std::thread::sleep(TICK);
-            let now = crate::clock::boottime();
-            self.vitals.guard_tick(now);
-            for role in Role::ALL {
-                self.watch(role, now);
-            }
+            // A panic costs the rest of its tick: what is kept of a role is replaced whole.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.tick()));
+        }
+    }
+
+    fn tick(&mut self) {
+        #[cfg(feature = "fault")]
+        crash::fault::point("guard");
+        let now = crate::clock::boottime();
+        self.vitals.guard_tick(now);
+        for role in Role::ALL {
+            self.watch(role, now);
+        }
+        if let Some(thread) = self.own.stuck(&self.vitals, now)
+            && self.may_reexecute
+        {
+            crash::reexecute(Cause::Stuck, thread);
         }
     }
 

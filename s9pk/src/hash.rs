@@ -19,6 +19,11 @@ impl Hash {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
+    /// The hash that `text` spells in 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        hex::parse(text).map(Self)
+    }
+
     /// The hash's bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

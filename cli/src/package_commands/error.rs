@@ -24,6 +24,12 @@ pub(crate) enum PackageError {
         /// Why.
         source: io::Error,
     },
+    /// The package can't be fetched.
+    #[error(transparent)]
+    Fetch(#[from] s9pk::http::FetchError),
+    /// The package can't be downloaded.
+    #[error(transparent)]
+    Download(#[from] s9pk::DownloadError),
     /// The `service.toml` can't be packed.
     #[error("{}: {problem}", path.display())]
     Recipe {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use s9pk::{Archive, PublicKey, ReadAt, toc::Kind};
+use s9pk::{Archive, Outcome, PublicKey, ReadAt, toc::Kind};
 use serde_json::json;
 
 /// A package and its tree, for people.
@@ -44,6 +44,18 @@ pub(crate) fn json<R: ReadAt>(archive: &Archive<R>) -> Result<String, serde_json
         "deviations": deviations(archive),
     });
     serde_json::to_string_pretty(&value).map(|text| text + "\n")
+}
+
+/// What was fetched.
+pub(crate) fn downloaded(outcome: &Outcome) -> String {
+    let mut out = String::new();
+    line(
+        &mut out,
+        format_args!("root:        {}", outcome.commitment.root_sighash),
+    );
+    line(&mut out, format_args!("length:      {}", outcome.length));
+    line(&mut out, format_args!("received:    {}", outcome.received));
+    out
 }
 
 /// What was checked and found right.

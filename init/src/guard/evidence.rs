@@ -48,6 +48,19 @@ impl Snapshot {
         Some(snapshot)
     }
 
+    /// Of one thread of this process now; nothing if it is gone.
+    pub(super) fn of_own_thread(thread: u32) -> Option<Self> {
+        let mut path = Text::<32>::default();
+        path.push("/proc/self/task/").number(thread).push("/stat");
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let stat = rustix::fs::open(path.as_str(), flags, Mode::empty()).ok()?;
+        let mut line = [0; 512];
+        let n = rustix::io::read(&stat, &mut line[..]).ok()?;
+        let mut snapshot = Self::default();
+        snapshot.add(&line[..n]);
+        Some(snapshot)
+    }
+
     /// Whether since `earlier` nothing of it ran and nothing wanted to.
     pub(super) fn is_quiet_since(&self, earlier: &Self) -> bool {
         self.threads > 0 && self.waiting == self.threads && self.cpu_ticks == earlier.cpu_ticks
