@@ -17,14 +17,24 @@ mod logs;
 mod steward;
 mod store;
 mod view;
+mod workers;
 
-use std::{os::unix::net::UnixListener, process::ExitCode, sync::Arc};
+use std::{
+    os::unix::net::UnixListener,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use supervise::control::CONTROL_FD;
 use webui::Listeners;
 
 use self::{host::Desk, link::Link, steward::Steward};
 use crate::pid1::HEARTBEAT_FD;
+
+pub use workers::Worker;
 
 /// Runs the manager until PID 1 ends it or it can't go on.
 pub fn run() -> ExitCode {
@@ -33,6 +43,10 @@ pub fn run() -> ExitCode {
     let pool = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name_fn(thread_name())
+        .on_thread_start(workers::started)
+        .on_thread_park(workers::turned)
+        .on_thread_unpark(workers::turned)
         .enable_all()
         .build();
     let ended = match pool {
@@ -68,6 +82,15 @@ fn serve(pool: &tokio::runtime::Runtime) -> Result<(), String> {
             () = steward.run(events, orders) => Err("its control socket is closed".to_owned()),
         }
     })
+}
+
+/// Workers are started first. The guard tells them from the threads for what blocks by their names.
+fn thread_name() -> impl Fn() -> String {
+    let started = AtomicUsize::new(0);
+    move || match started.fetch_add(1, Ordering::Relaxed) {
+        n if n < WORKERS => format!("{}{n}", workers::NAME),
+        n => format!("blocking-{n}"),
+    }
 }
 
 fn tokio_listener(listener: UnixListener) -> Result<tokio::net::UnixListener, String> {

@@ -11,6 +11,7 @@ mod jobs;
 mod keeping;
 mod netview;
 mod publish;
+mod replace;
 pub mod roles;
 mod shutdown;
 pub mod sockets;
@@ -48,6 +49,7 @@ use self::{
     inheritance::Legacy,
     jobs::{Job, Purpose},
     keeping::Written,
+    replace::Replaced,
     roles::Role,
     shutdown::Down,
     sockets::Sockets,
@@ -81,6 +83,7 @@ pub struct Pid1 {
     jobs: Vec<Job>,
     helpers_started: u64,
     empty_groups: Vec<Cgroup>,
+    replaced: Replaced,
     left_behind: Vec<u32>,
     more_to_reap: bool,
     down: Option<Down>,
@@ -237,6 +240,7 @@ impl Pid1 {
             jobs: Vec::new(),
             helpers_started: 0,
             empty_groups: Vec::new(),
+            replaced: Replaced::default(),
             left_behind: Vec::new(),
             more_to_reap: false,
             down: None,
@@ -420,8 +424,9 @@ impl Pid1 {
                 Message::Dead {
                     role,
                     generation,
-                    why,
-                } => self.replace(role, generation, &why, now),
+                    cause,
+                } => self.replace(role, generation, cause, now),
+                Message::Healthy { role, generation } => self.is_healthy(role, generation),
                 Message::DoorAnswers => self.step_done(Action::Front),
                 Message::ManagerAnswers => self.step_done(Action::Manager),
                 Message::Net(status) => self.net_is(&status),
@@ -550,6 +555,7 @@ impl Pid1 {
         unit.control = None;
         unit.life.ended(exit, now, start::random());
         let (name, role, over) = (name.clone(), unit.role(), unit.life.is_over());
+        let retry_in = unit.life.retry_in(now);
         // A container's processes end with its monitor, and a role leaves none behind.
         if let Some(group) = unit.cgroup.take() {
             let _ = group.kill();
@@ -560,7 +566,7 @@ impl Pid1 {
         }
         supervise::warning!("{name} ended: {exit}");
         match role {
-            Some(role) => self.vitals.role_ended(role),
+            Some(role) => self.role_ended(role, retry_in),
             None => {
                 let event = supervise::control::Event::Exited {
                     unit: name.clone(),
@@ -572,21 +578,6 @@ impl Pid1 {
                     self.table.remove(&name);
                 }
             }
-        }
-        self.changed();
-    }
-
-    /// Replaces a role that the guard has found dead.
-    fn replace(&mut self, role: Role, generation: u64, why: &str, now: Duration) {
-        let Some(unit) = self.table.get_mut(&role.unit()) else {
-            return;
-        };
-        if unit.life.generation() != generation || !unit.life.condemn(now) {
-            return;
-        }
-        supervise::error!("{} no longer works and is replaced: {why}", role.name());
-        if let Some(child) = &unit.child {
-            let _ = child.signal(rustix::process::Signal::KILL);
         }
         self.changed();
     }

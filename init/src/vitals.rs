@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::pid1::roles::Role;
+use crate::{guard::Ring, pid1::roles::Role};
 
 /// The numbers. Times are milliseconds since the kernel started.
 #[derive(Debug, Default)]
@@ -14,6 +14,26 @@ pub struct Vitals {
     main: Turns,
     net: Turns,
     runs: [Run; Role::ALL.len()],
+    counts: [[AtomicU64; Step::ALL]; Role::ALL.len()],
+    /// What the guard saw.
+    pub ring: Ring,
+}
+
+/// A step of the ladder that a role goes through when it is silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It became suspicious, and is nudged.
+    Nudge,
+    /// What its threads do was kept.
+    Evidence,
+    /// It was replaced.
+    Replace,
+    /// It failed too often, and is held back.
+    HoldBack,
+}
+
+impl Step {
+    const ALL: usize = 4;
 }
 
 /// What a thread of PID 1 shows of itself.
@@ -103,6 +123,16 @@ impl Vitals {
             generation: run.generation.load(Ordering::Relaxed),
             started: Duration::from_millis(run.started.load(Ordering::Relaxed)),
         })
+    }
+
+    /// A step of the ladder was taken.
+    pub fn count(&self, role: Role, step: Step) {
+        self.counts[role.index()][step as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was taken since PID 1 began.
+    pub fn counted(&self, role: Role, step: Step) -> u64 {
+        self.counts[role.index()][step as usize].load(Ordering::Relaxed)
     }
 
     /// `guard` is alive.

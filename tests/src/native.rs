@@ -56,8 +56,7 @@ impl Native {
     /// Starts `init` with fault injection, and waits until door and manager answer. The service
     /// `demo` behind the door is an HTTP server of this process.
     pub fn start(name: &str) -> Result<Self> {
-        let init = binaries::init_with_faults(&Board::x86_64()?)?;
-        let native = Self::launch(name, &init)?;
+        let native = Self::launch(name, &init_with_faults()?)?;
         native.serve_demo()?;
         let deadline = Instant::now() + START;
         while let Err(why) = native.is_up() {
@@ -166,6 +165,34 @@ impl Native {
         Ok(())
     }
 
+    /// What the guard saw and did.
+    pub fn guard(&self, patience: Duration) -> Result<Value> {
+        self.call("guard.report", &json!({}), patience)
+    }
+
+    /// Leaves a role this share of one CPU, in per cent.
+    pub fn limit_cpu(&self, role: &str, percent: u32) -> Result<()> {
+        let quota = percent * 1000;
+        let beginning = format!("{role}-");
+        let own = fs::read_dir(self.group.join("pilot"))?
+            .flatten()
+            .find(|entry| entry.file_name().to_string_lossy().starts_with(&beginning))
+            .with_context(|| format!("{role} has no group"))?;
+        let max = own.path().join("cpu.max");
+        if max.exists() {
+            return Ok(fs::write(max, format!("{quota} 100000"))?);
+        }
+        // A machine whose controllers still belong to the first version of control groups.
+        let group = Path::new(CGROUP1_CPU).join(self.machine.name());
+        fs::create_dir_all(&group)?;
+        fs::write(group.join("cpu.cfs_period_us"), "100000")?;
+        fs::write(group.join("cpu.cfs_quota_us"), quota.to_string())?;
+        Ok(fs::write(
+            group.join("cgroup.procs"),
+            self.role(role)?.to_string(),
+        )?)
+    }
+
     /// The box's authority, as port 80 gives it.
     pub fn authority(&self) -> Result<Trust> {
         self.machine.within(|| {
@@ -265,8 +292,20 @@ impl Drop for Native {
             eprintln!("{} did not end", self.machine.name());
         }
         remove_groups(&self.group);
+        remove_groups(&Path::new(CGROUP1_CPU).join(self.machine.name()));
         drop(fs::remove_dir_all(&self.folder));
     }
+}
+
+/// Built once a process: cargo takes its time to find that there is nothing to do.
+fn init_with_faults() -> Result<PathBuf> {
+    static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(built) = &*built {
+        return Ok(built.clone());
+    }
+    let init = binaries::init_with_faults(&Board::x86_64()?)?;
+    Ok(built.insert(init).clone())
 }
 
 /// Answers requests on a connection until its client has had enough.
@@ -417,6 +456,8 @@ cd "$root"
 mount --move . /
 exec chroot . /usr/lib/pilotlight/init
 "#;
+
+const CGROUP1_CPU: &str = "/sys/fs/cgroup/cpu";
 
 /// On a machine where everything else runs too.
 const START: Duration = Duration::from_secs(180);

@@ -92,6 +92,7 @@ const KINDS: &[(&str, Fault)] = &[
     ("busy-one", |pool| {
         pool.spawn(async { spin() });
     }),
+    ("honest-load", honest_load),
     ("threads", threads),
     ("stderr", stderr),
     ("stop", |_| {
@@ -191,6 +192,28 @@ fn lifo(pool: &Handle) {
     });
 }
 
+/// No fault: hard and long work on every thread there is, which must be left alone.
+fn honest_load(pool: &Handle) {
+    let work = |time| {
+        let end = std::time::Instant::now() + time;
+        while std::time::Instant::now() < end {
+            std::hint::spin_loop();
+        }
+    };
+    for _ in 0..BLOCKING_THREADS {
+        pool.spawn_blocking(move || work(LONG_WORK));
+    }
+    for _ in 0..WORKERS * 2 {
+        pool.spawn(async move {
+            let end = std::time::Instant::now() + LONG_WORK;
+            while std::time::Instant::now() < end {
+                work(Duration::from_millis(5));
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+    }
+}
+
 fn pool_full(pool: &Handle) {
     for _ in 0..BLOCKING_THREADS * 2 {
         pool.spawn_blocking(for_ever);
@@ -223,4 +246,5 @@ fn stderr(pool: &Handle) {
 }
 
 const ANSWER_FIRST: Duration = Duration::from_millis(100);
+const LONG_WORK: Duration = Duration::from_secs(15);
 const ROUTES: &str = "/data/fault/routes";

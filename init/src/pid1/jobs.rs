@@ -28,6 +28,13 @@ pub(super) struct Job {
     pub(super) give_up_at: Option<Duration>,
 }
 
+impl Job {
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.pid
+    }
+}
+
 /// What a helper is for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Purpose {

@@ -8,7 +8,7 @@ use supervise::{
     status::{BoxStatus, DataState, Notice, NoticeLevel, StepOutcome},
 };
 
-use super::{Pid1, roles::Role};
+use super::{Pid1, replace::HELD_BACK, roles::Role};
 
 impl Pid1 {
     /// The state of the box now.
@@ -32,6 +32,7 @@ impl Pid1 {
             net: self.net.clone(),
             notices: self.notices(),
             log: self.log_tail.clone(),
+            guard: crate::guard::report(&self.vitals),
             going_down: self.down.as_ref().map(|down| down.purpose().to_owned()),
         }
     }
@@ -83,8 +84,26 @@ impl Pid1 {
         }
     }
 
+    /// Roles that failed too often, with the reason.
+    fn held_back(&self) -> impl Iterator<Item = Notice> + '_ {
+        Role::ALL.into_iter().filter_map(|role| {
+            let unit = self.table.get(&role.unit())?;
+            let wait = unit.life.retry_in(self.last_turn);
+            let why = self.replaced.why[role.index()]?;
+            (wait >= HELD_BACK).then(|| {
+                bad(format!(
+                    "The {} stopped working too often and is tried again in {} s. The last time, \
+                     {why}.",
+                    role.name(),
+                    wait.as_secs()
+                ))
+            })
+        })
+    }
+
     fn notices(&self) -> Vec<Notice> {
         let mut notices = self.trouble.clone();
+        notices.extend(self.held_back());
         notices.extend(self.succession.notice());
         match &self.data {
             DataState::Absent(why) => {

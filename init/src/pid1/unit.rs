@@ -162,6 +162,19 @@ impl Life {
         self.backoff.reset();
     }
 
+    /// It has been verified to work: its failures so far are forgotten.
+    pub fn verified(&mut self) {
+        self.backoff.reset();
+    }
+
+    /// For how long it is held back.
+    pub fn retry_in(&self, now: Duration) -> Duration {
+        match &self.state {
+            State::BackingOff { until, .. } => until.saturating_sub(now),
+            _ => Duration::ZERO,
+        }
+    }
+
     /// What is to be done now, if anything.
     pub fn due(&mut self, now: Duration) -> Option<Due> {
         match &mut self.state {
