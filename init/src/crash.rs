@@ -13,6 +13,8 @@
 mod afresh;
 pub mod budget;
 pub mod epitaph;
+#[cfg(feature = "fault")]
+pub mod fault;
 mod handler;
 
 pub use afresh::{WATCHED, begin_afresh};

@@ -10,6 +10,7 @@
 
 mod evidence;
 mod heartbeat;
+mod own;
 mod probe;
 mod report;
 mod ring;
@@ -17,6 +18,7 @@ mod verdict;
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
 };
@@ -24,11 +26,13 @@ use std::{
 use self::{
     evidence::{MAX_SHOWN, Shown, Threads},
     heartbeat::Heartbeat,
+    own::Own,
     probe::Probe,
     ring::Head,
     verdict::{Case, Silence},
 };
 use crate::{
+    crash::{self, epitaph::Cause as Crash},
     pid1::roles::Role,
     shared::{Message, ToMain},
     vitals::{RoleRun, Step, Vitals},
@@ -39,7 +43,8 @@ pub use report::report;
 pub use ring::{Record, Ring};
 pub use verdict::{Cause, Finding, Part};
 
-/// Starts the thread.
+/// Starts the thread. Unless it `may_reexecute`, a stuck thread of PID 1 is left to the hardware
+/// watchdog.
 ///
 /// # Errors
 /// When the kernel gives no thread.
@@ -48,6 +53,7 @@ pub fn spawn(
     to_main: ToMain,
     heartbeat: OwnedFd,
     own_log: Arc<OwnedFd>,
+    may_reexecute: bool,
 ) -> std::io::Result<()> {
     let guard = Guard {
         vitals,
@@ -58,6 +64,8 @@ pub fn spawn(
         watches: [None; Role::ALL.len()],
         cases: std::array::from_fn(|_| Case::default()),
         threads: Threads::default(),
+        own: Own::new(crate::clock::boottime()),
+        may_reexecute,
     };
     let guard = Box::new(guard);
     std::thread::Builder::new()
@@ -75,6 +83,8 @@ struct Guard {
     watches: [Option<Watch>; Role::ALL.len()],
     cases: [Case; Role::ALL.len()],
     threads: Threads,
+    own: Own,
+    may_reexecute: bool,
 }
 
 /// The run of a role under watch.
@@ -94,18 +104,28 @@ struct Watch {
 
 impl Guard {
     fn run(mut self: Box<Self>) {
-        crate::crash::protect_thread();
+        crash::protect_thread();
         // Without the privilege (in a namespace) it does its work at normal priority.
         let _ = sys::sched::real_time(PRIORITY);
         loop {
             std::thread::sleep(TICK);
-            #[cfg(feature = "fault")]
-            freeze_if_told();
-            let now = crate::clock::boottime();
-            self.vitals.guard_tick(now);
-            for role in Role::ALL {
-                self.watch(role, now);
-            }
+            // A panic costs the rest of its tick: what is kept of a role is replaced whole.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.tick()));
+        }
+    }
+
+    fn tick(&mut self) {
+        #[cfg(feature = "fault")]
+        crash::fault::point("guard");
+        let now = crate::clock::boottime();
+        self.vitals.guard_tick(now);
+        for role in Role::ALL {
+            self.watch(role, now);
+        }
+        if let Some(thread) = self.own.stuck(&self.vitals, now)
+            && self.may_reexecute
+        {
+            crash::reexecute(Crash::Stuck, thread);
         }
     }
 
@@ -290,14 +310,6 @@ impl Silences {
 
     fn all(&self) -> impl Iterator<Item = &Silence> {
         self.all.iter().flatten()
-    }
-}
-
-/// For the test that the hardware watchdog is no longer fed then.
-#[cfg(feature = "fault")]
-fn freeze_if_told() {
-    while rustix::fs::access("/run/pilot/fault-guard", rustix::fs::Access::EXISTS).is_ok() {
-        std::thread::sleep(TICK);
     }
 }
 

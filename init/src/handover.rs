@@ -23,7 +23,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::crash::epitaph::{self, Epitaph};
+use crate::crash::epitaph::{self, Cause, Epitaph};
 
 /// The memfd.
 #[derive(Debug)]
@@ -45,10 +45,8 @@ impl Handover {
         match crate::inherited::take_if_open(layout::FD).filter(is_ours) {
             Some(memfd) => {
                 let mut handover = Self::of(memfd);
-                handover.generation = handover.word(layout::GENERATION_AT) + 1;
+                handover.generation = handover.word(layout::GENERATION_AT).saturating_add(1);
                 handover.set_word(layout::GENERATION_AT, handover.generation);
-                let attempts = handover.word(layout::ATTEMPTS_AT) + 1;
-                handover.set_word(layout::ATTEMPTS_AT, attempts);
                 Ok(handover)
             }
             None => Self::create(),
@@ -86,7 +84,12 @@ impl Handover {
     /// What the predecessor published last, if it is whole. Predecessors that came so far and no
     /// further have shown that it is poison: then there is none.
     pub fn predecessor(&mut self) -> Option<Vec<u8>> {
-        if self.generation == 0 || self.word(layout::ATTEMPTS_AT) > MOST_ATTEMPTS {
+        if self.generation == 0 {
+            return None;
+        }
+        let attempts = self.word(layout::ATTEMPTS_AT).saturating_add(1);
+        self.set_word(layout::ATTEMPTS_AT, attempts);
+        if attempts > MOST_ATTEMPTS || self.brought_panics() {
             return None;
         }
         let (sequence, state) = (0..layout::SLOTS)
@@ -137,6 +140,16 @@ impl Handover {
             Epitaph::from_words(&words)
         };
         (count, (first..count).filter_map(read).collect())
+    }
+
+    /// Whether `main` panicked again and again, in each of the last generations.
+    fn brought_panics(&self) -> bool {
+        let (_, epitaphs) = self.epitaphs();
+        let last = epitaphs.iter().rev().take(MOST_ATTEMPTS as usize);
+        epitaphs.len() >= MOST_ATTEMPTS as usize
+            && last
+                .into_iter()
+                .all(|epitaph| epitaph.cause == Cause::Panics)
     }
 
     fn read_slot(&self, slot: u64) -> Option<(u64, Vec<u8>)> {

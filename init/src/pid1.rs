@@ -60,7 +60,9 @@ use self::{
 use crate::{
     boot::{Action, Boot, STAGE0, STAGE1},
     cmdline::Cmdline,
-    console, crash, guard,
+    console,
+    crash::{self, epitaph::Cause},
+    guard,
     handover::Handover,
     keep::Keep,
     kmsg, mounts, root,
@@ -173,16 +175,29 @@ pub fn run() -> ! {
         None => pid1.settle(None),
     }
     pid1.start_threads();
+    #[cfg(feature = "fault")]
+    crash::fault::listen();
+    pid1.vitals.main().is_me();
+    let mut panics = Vec::new();
     loop {
         let turn = catch_unwind(AssertUnwindSafe(|| pid1.turn()));
         if turn.is_err() {
-            kmsg::write(
-                kmsg::ERROR,
-                "a turn of PID 1's main loop panicked; going on",
-            );
-            std::thread::sleep(AFTER_PANIC);
+            panicked(&mut panics, now());
         }
     }
+}
+
+/// Goes on after a panic, for a while; a bug that panics at every turn may be gone in a successor.
+fn panicked(panics: &mut Vec<Duration>, now: Duration) {
+    let text = "a turn of PID 1's main loop panicked; going on";
+    kmsg::write(kmsg::ERROR, text);
+    supervise::error!("{text}");
+    panics.retain(|at| now.saturating_sub(*at) < PANICS_WITHIN);
+    panics.push(now);
+    if panics.len() > MOST_PANICS {
+        crash::reexecute(Cause::Panics, "main");
+    }
+    std::thread::sleep(AFTER_PANIC);
 }
 
 impl Pid1 {
@@ -273,7 +288,8 @@ impl Pid1 {
         if stage == Stage::Root {
             let (vitals, to_main) = (pid1.vitals.clone(), pid1.to_main.clone());
             let guards = pid1.guards.try_clone().map_err(|e| e.to_string())?;
-            guard::spawn(vitals, to_main, guards, pid1.own_log.read.clone())
+            let may = !succession.is_safe_mode();
+            guard::spawn(vitals, to_main, guards, pid1.own_log.read.clone(), may)
                 .map_err(|e| format!("guard: {e}"))?;
         }
         Ok(pid1)
@@ -306,6 +322,7 @@ impl Pid1 {
         self.wait();
         let now = now();
         self.last_turn = now;
+        self.show_life();
         self.take_signals(now);
         self.take_messages(now);
         self.take_uevents();
@@ -324,6 +341,16 @@ impl Pid1 {
         self.publish(now);
         self.hand_on();
         self.tell_succession();
+    }
+
+    /// For the guard: this turn, and those of `net`.
+    fn show_life(&self) {
+        #[cfg(feature = "fault")]
+        crash::fault::point("main");
+        self.vitals.main().turn();
+        if let Some(net) = &self.net_thread {
+            self.vitals.net().set(net.turns());
+        }
     }
 
     fn wait(&self) {
@@ -664,6 +691,9 @@ const MODALIAS_PATIENCE: Duration = Duration::from_secs(60);
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 /// A bug that panics at every turn must not also burn the CPU.
 const AFTER_PANIC: Duration = Duration::from_millis(100);
+/// More panics than this within [`PANICS_WITHIN`] are no accident.
+const MOST_PANICS: usize = 20;
+const PANICS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Bounds on one turn, so that no source of work keeps the others waiting.
 const MESSAGES_A_TURN: usize = 64;

@@ -50,6 +50,16 @@ impl Cgroup {
         Ok(Self { path: at })
     }
 
+    /// The same, but a new one, if nothing lives in the one that is there.
+    ///
+    /// Linux from 6.14 on kills whatever is started (`CLONE_INTO_CGROUP`) in a group that was ever
+    /// killed: it compares how often the group was killed with how often its parent process's was.
+    /// (Seen on 6.18; so a group is used for one run.)
+    pub fn create_anew(root: &Path, path: &str) -> Result<Self, CgroupError> {
+        let _ = remove_tree(&root.join(path), MAX_DEPTH);
+        Self::create(root, path)
+    }
+
     /// The group's folder, opened, for starting a process in it (`CLONE_INTO_CGROUP`).
     pub fn open(&self) -> Result<OwnedFd, CgroupError> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;

@@ -86,6 +86,11 @@ impl Kit {
         self.watchdog = plugged;
     }
 
+    /// What it boots from.
+    pub(crate) fn initramfs(&self) -> &Path {
+        &self.artifacts.initramfs
+    }
+
     /// The machine, as far as it is not each boot's own.
     pub(crate) fn machine(&self, qmp: &Path) -> Machine {
         let Artifacts {

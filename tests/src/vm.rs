@@ -5,6 +5,7 @@
 use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
+    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -35,6 +36,7 @@ pub struct Vm {
     http: Forward,
     _folder: Arc<Folder>,
     ended_well: bool,
+    initramfs: PathBuf,
 }
 
 impl Vm {
@@ -75,6 +77,7 @@ impl Vm {
             http,
             _folder: folder,
             ended_well: false,
+            initramfs: kit.initramfs().to_owned(),
         })
     }
 
@@ -128,6 +131,11 @@ impl Vm {
     /// The port of this machine that leads to the front door's TLS.
     pub fn https_port(&self) -> u16 {
         self.https.host
+    }
+
+    /// What it booted from.
+    pub fn initramfs(&self) -> &Path {
+        &self.initramfs
     }
 
     /// Types a line on the console.
@@ -223,7 +231,7 @@ impl Drop for Vm {
     }
 }
 
-fn connect(serial: &std::path::Path) -> Result<UnixStream> {
+fn connect(serial: &Path) -> Result<UnixStream> {
     let deadline = Instant::now() + CONSOLE;
     loop {
         match UnixStream::connect(serial) {

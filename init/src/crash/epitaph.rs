@@ -25,6 +25,8 @@ pub struct Epitaph {
 /// Why PID 1 was executed anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
+    /// `main` panicked again and again.
+    Panics,
     /// The guard found a thread of PID 1 that does nothing any more.
     Stuck,
     /// This signal, with its `si_code`.
@@ -50,6 +52,7 @@ impl Epitaph {
     pub fn from_words(words: &Words) -> Option<Self> {
         let cause = match (words[CAUSE], words[SIGNAL]) {
             (CAUSE_SIGNAL, signal) => Cause::Signal(signal as i32, words[CODE] as i32),
+            (CAUSE_PANICS, _) => Cause::Panics,
             (CAUSE_STUCK, _) => Cause::Stuck,
             (CAUSE_UPGRADE, _) => Cause::Upgrade,
             _ => return None,
@@ -76,7 +79,8 @@ impl fmt::Display for Epitaph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.cause {
             Cause::Upgrade => return f.write_str("PID 1 went over to another binary"),
-            Cause::Stuck => write!(f, "a thread of PID 1 did nothing any more")?,
+            Cause::Panics => write!(f, "thread {} of PID 1 panicked again and again", self.name)?,
+            Cause::Stuck => write!(f, "thread {} of PID 1 did nothing any more", self.name)?,
             Cause::Signal(signal, code) => write!(
                 f,
                 "thread {} of PID 1 got {} (code {code}, address {:#x}, at {:#x})",
@@ -127,6 +131,7 @@ pub(super) const TRACE: usize = 10;
 pub(super) const CAUSE_SIGNAL: u64 = 0x5049_0001;
 pub(super) const CAUSE_STUCK: u64 = 0x5049_0002;
 pub(super) const CAUSE_UPGRADE: u64 = 0x5049_0003;
+pub(super) const CAUSE_PANICS: u64 = 0x5049_0004;
 
 #[cfg(test)]
 mod tests {

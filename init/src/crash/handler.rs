@@ -98,18 +98,24 @@ pub fn keep_only(fds: &[i32]) {
     }
 }
 
-/// Executes PID 1 anew. Comes back only when this process is not PID 1 or another thread is at it
-/// and the kernel holds both.
-pub fn reexecute(cause: Cause) {
+/// Executes PID 1 anew, because of the thread called `thread`. Comes back only when this process
+/// is not PID 1.
+pub fn reexecute(cause: Cause, thread: &str) {
     if !is_pid1() {
         return;
     }
     let mut words = [0; epitaph::WORDS];
     words[epitaph::CAUSE] = match cause {
         Cause::Signal(..) => epitaph::CAUSE_SIGNAL,
+        Cause::Panics => epitaph::CAUSE_PANICS,
         Cause::Stuck => epitaph::CAUSE_STUCK,
         Cause::Upgrade => epitaph::CAUSE_UPGRADE,
     };
+    let mut name = [0; 16];
+    for (byte, letter) in name.iter_mut().zip(thread.bytes()) {
+        *byte = letter;
+    }
+    put_name(&mut words, &name);
     succeed(&mut words, None);
 }
 
@@ -165,20 +171,28 @@ fn succeed(words: &mut Words, stack: Option<u64>) {
 fn note(words: &mut Words, stack: Option<u64>) {
     words[epitaph::THREAD] = thread_id().cast_unsigned().into();
     words[epitaph::AT] = milliseconds();
-    let mut name = [0_u8; 16];
-    // SAFETY: the kernel writes up to 16 bytes of name there.
-    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
-    for (word, piece) in words[epitaph::NAME..].iter_mut().zip(name.chunks_exact(8)) {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(piece);
-        *word = u64::from_ne_bytes(bytes);
+    if stack.is_some() {
+        let mut name = [0_u8; 16];
+        // SAFETY: the kernel writes up to 16 bytes of name there.
+        unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+        put_name(words, &name);
     }
+    #[cfg(feature = "fault")]
+    super::fault::in_the_handler();
     // First without the trace, which reads a stack that may be anything.
     let at = write_down(words, None);
     tell_pmsg(words);
     if let (Some(stack), Some(at)) = (stack, at) {
         trace(words, stack);
         write_down(words, Some(at));
+    }
+}
+
+fn put_name(words: &mut Words, name: &[u8; 16]) {
+    for (word, piece) in words[epitaph::NAME..].iter_mut().zip(name.chunks_exact(8)) {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(piece);
+        *word = u64::from_ne_bytes(bytes);
     }
 }
 

@@ -84,10 +84,8 @@ pub(super) struct JobRecord<'a> {
 impl Legacy {
     /// What this hand-over holds; none at boot, or when it is not whole.
     pub(super) fn of(handover: &mut Handover) -> Option<Self> {
-        if handover.generation() == 0 {
-            return None;
-        }
-        // Without a state everything left open is closed here.
+        // Without a state everything left open is closed here; so is what whoever started the box
+        // left open.
         let inherited = Inherited::collect();
         let state = handover.predecessor()?;
         Some(Self { state, inherited })
@@ -274,8 +272,8 @@ impl Pid1 {
 
     /// Ends what was started and is in no book, and the shells, whose consoles are gone.
     fn end_strays(&self) {
-        if let Ok(shells) = make_cgroup("pilot/shell") {
-            let _ = shells.kill();
+        for shell in groups_in("pilot").filter(|path| path.starts_with("pilot/shell-")) {
+            own_group(&shell).inspect(|group| drop(group.kill()));
         }
         let known: Vec<u32> = self
             .table
@@ -317,16 +315,21 @@ impl Pid1 {
 /// Ends every process of a predecessor that left no book: they hold the ports, and nobody could
 /// tell them anything. Waits for a moment until they are gone, as nothing can begin before.
 pub(super) fn end_all() {
-    let groups: Vec<_> = GROUPS.iter().filter_map(|group| own_group(group)).collect();
+    let paths = groups_in("pilot").chain(["services".to_owned()]);
+    let groups: Vec<_> = paths.filter_map(|path| own_group(&path)).collect();
     for group in &groups {
         let _ = group.kill();
     }
     for _ in 0..GONE_TRIES {
         supervise::reaper::reap(usize::MAX, |_, _| {});
         if !groups.iter().any(Cgroup::is_populated) {
-            return;
+            break;
         }
         std::thread::sleep(GONE_PAUSE);
+    }
+    // What is started in a group that was killed is killed too.
+    for group in &groups {
+        let _ = group.remove();
     }
 }
 
@@ -406,6 +409,17 @@ fn own_group(path: &str) -> Option<Cgroup> {
         .then(|| make_cgroup(path).ok())?
 }
 
+/// The paths of the groups right below one of ours.
+fn groups_in(path: &'static str) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(Path::new(CGROUPS).join(path))
+        .into_iter()
+        .flatten();
+    let folders = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.filter_map(move |entry| Some(format!("{path}/{}", entry.file_name().to_str()?)))
+}
+
 /// All children of PID 1.
 fn children() -> impl Iterator<Item = u32> {
     let list = fs::read_to_string("/proc/1/task/1/children");
@@ -425,23 +439,19 @@ fn children() -> impl Iterator<Item = u32> {
 fn is_of_ours(pid: u32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let group = text.trim().strip_prefix("0::").unwrap_or_default();
-    let role = |role: &Role| group.ends_with(&format!("/pilot/{}", role.name()));
-    Role::ALL.iter().any(role)
+    // Each run of a role has a group of its own: its name and a number.
+    let run = group
+        .rsplit_once("/pilot/")
+        .and_then(|(_, run)| run.rsplit_once('-'));
+    Role::ALL
+        .iter()
+        .any(|role| run.is_some_and(|(name, _)| name == role.name()))
         || group.contains("/pilot/helpers/")
         || group.contains("/services/") && group.ends_with("/monitor")
 }
 
 /// An end that nobody can tell of any more.
 const UNKNOWN: Exit = Exit::Code(-1);
-/// In which the box's processes are.
-const GROUPS: [&str; 6] = [
-    "pilot/front",
-    "pilot/manager",
-    "pilot/logd",
-    "pilot/helpers",
-    "pilot/shell",
-    "services",
-];
 const GONE_TRIES: u32 = 100;
 const GONE_PAUSE: Duration = Duration::from_millis(20);
 const MAX_GROUP: usize = 256;

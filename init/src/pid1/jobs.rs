@@ -13,7 +13,7 @@ use supervise::{cgroup::Cgroup, spawn::Child, unit::Exit};
 
 use super::{
     Pid1,
-    start::{Program, make_cgroup},
+    start::{Program, new_cgroup},
 };
 
 /// A helper under way.
@@ -26,6 +26,13 @@ pub(super) struct Job {
     pub(super) answer: Option<OwnedFd>,
     /// When it is given up; a shell never is.
     pub(super) give_up_at: Option<Duration>,
+}
+
+impl Job {
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.pid
+    }
 }
 
 /// What a helper is for.
@@ -89,7 +96,7 @@ impl Pid1 {
     pub(super) fn start_shell(&mut self, tty: &OwnedFd, reply: SyncSender<Result<(), String>>) {
         self.helpers_started += 1;
         let group = format!("pilot/shell-{}", self.helpers_started);
-        let spawned = make_cgroup(&group).and_then(|cgroup| {
+        let spawned = new_cgroup(&group).and_then(|cgroup| {
             let folder = cgroup.open().map_err(|e| e.to_string())?;
             let child = supervise::spawn::Command {
                 program: "/usr/bin/busybox",
@@ -168,7 +175,7 @@ impl Pid1 {
         input: Option<&OwnedFd>,
     ) -> Result<(Child, Cgroup, OwnedFd), String> {
         self.helpers_started += 1;
-        let cgroup = make_cgroup(&format!("pilot/helpers/{}", self.helpers_started))?;
+        let cgroup = new_cgroup(&format!("pilot/helpers/{}", self.helpers_started))?;
         let (answer, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(|e| e.to_string())?;
         let mut fds = vec![(write.as_fd(), ANSWER_FD)];

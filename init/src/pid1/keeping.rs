@@ -78,7 +78,7 @@ impl Pid1 {
             return;
         }
         match self.data_asked {
-            Some(since) if now.saturating_sub(since) >= DATA_HANGS_AFTER => {
+            Some(since) if self.data_hangs(now.saturating_sub(since)) => {
                 let silence = Duration::from_secs(now.saturating_sub(since).as_secs());
                 if self.data != DataState::Hanging(silence) {
                     if !matches!(self.data, DataState::Hanging(_)) {
@@ -95,6 +95,26 @@ impl Pid1 {
             }
             None => {}
         }
+    }
+
+    /// Whether so long a silence is the disk's: a question that has not got a CPU yet is no evidence.
+    fn data_hangs(&self, silence: Duration) -> bool {
+        let hung = matches!(self.data, DataState::Hanging(_));
+        silence >= DATA_HANGS_AFTER
+            && (hung || silence >= DATA_HANGS_FOR_SURE || self.probe_waits_for_disk())
+    }
+
+    fn probe_waits_for_disk(&self) -> bool {
+        let mut jobs = self.jobs.iter();
+        let probe = jobs.find(|job| matches!(job.purpose, Purpose::ProbeData));
+        probe.is_some_and(|job| {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", job.pid()));
+            // The state follows the name, which may hold anything (proc_pid_stat(5)).
+            stat.is_ok_and(|stat| {
+                let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+                rest.trim_start().starts_with('D')
+            })
+        })
     }
 
     /// Data answered.
@@ -156,6 +176,8 @@ fn unix_now() -> u64 {
 const WRITE_PATIENCE: Duration = Duration::from_secs(20);
 /// A healthy disk answers a small write well within this.
 const DATA_HANGS_AFTER: Duration = Duration::from_secs(3);
+/// Whatever the process that asks is doing.
+const DATA_HANGS_FOR_SURE: Duration = Duration::from_secs(60);
 const ASK_DATA_EVERY: Duration = Duration::from_secs(5);
 /// The question itself shows how long the disk hangs; it is withdrawn only by its answer.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 86_400);

@@ -61,7 +61,7 @@ impl Pid1 {
 
     fn start_role(&self, role: Role, run: u64, log: &LogPair) -> Result<Started, String> {
         // The last run's may still hold a process that was left behind.
-        let cgroup = make_cgroup(&format!("pilot/{}-{run}", role.name()))?;
+        let cgroup = new_cgroup(&format!("pilot/{}-{run}", role.name()))?;
         cgroup.limit(&role.limits()).map_err(|e| e.to_string())?;
         let (control, theirs) = seqpacket_pair().map_err(|e| e.to_string())?;
         // Each of them waits on its own thread for what PID 1 says.
@@ -293,6 +293,11 @@ struct Started {
 /// A control group below the hierarchy's root.
 pub(super) fn make_cgroup(path: &str) -> Result<Cgroup, String> {
     Cgroup::create(Path::new(CGROUPS), path).map_err(|e| e.to_string())
+}
+
+/// The same, new for a run of its own.
+pub(super) fn new_cgroup(path: &str) -> Result<Cgroup, String> {
+    Cgroup::create_anew(Path::new(CGROUPS), path).map_err(|e| e.to_string())
 }
 
 /// For jitter alone.

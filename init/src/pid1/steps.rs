@@ -248,8 +248,12 @@ impl Pid1 {
     }
 
     pub(super) fn start_network(&mut self) -> Result<Begun, String> {
-        let to_main = self.to_main.clone();
-        let handle = net::spawn(self.net_config(), move |status| {
+        let (to_main, vitals) = (self.to_main.clone(), self.vitals.clone());
+        let prepare = move || {
+            crate::crash::protect_thread();
+            vitals.net().is_me();
+        };
+        let handle = net::spawn_prepared(self.net_config(), prepare, move |status| {
             // A full queue: `main` is behind; the next change tells it all again.
             let _ = to_main.send(Message::Net(Box::new(status)));
         })

@@ -1,9 +1,8 @@
 //! What runs in the box: our PID 1, nobody else's, and services that are shut in.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use boards::artifacts::Artifacts;
 use tests::vm::Vm;
 
 /// The kernel starts our program by itself, and nothing in the boot path is a script.
@@ -16,7 +15,7 @@ pub(crate) fn pid_1_is_ours(vm: &mut Vm) -> Result<()> {
     let line = vm.shell("cat /proc/cmdline")?;
     assert!(!line.contains("init="), "{line}");
     assert!(
-        beginning_in_initramfs("init")?.starts_with(b"\x7fELF"),
+        beginning_of("init", vm.initramfs())?.starts_with(b"\x7fELF"),
         "the initramfs begins with no program"
     );
     Ok(())
@@ -24,7 +23,7 @@ pub(crate) fn pid_1_is_ours(vm: &mut Vm) -> Result<()> {
 
 /// Neither file nor process of systemd's, and no shell script anywhere in the root.
 pub(crate) fn neither_systemd_nor_scripts(vm: &mut Vm) -> Result<()> {
-    let found = vm.shell("find / -xdev -name '*systemd*'; ps -o comm | grep systemd")?;
+    let found = vm.shell("find / -xdev -name 'systemd*'; ps -o comm | grep systemd")?;
     assert_eq!(found, "");
     let scripts = vm.shell_within(
         "find / -xdev -type f -perm -100 -exec head -v -c 2 {} + | grep -B 1 '^#!'",
@@ -143,9 +142,9 @@ fn processes(vm: &mut Vm, pids: &str) -> Result<BTreeMap<u32, Process>> {
     Ok(found)
 }
 
-/// The first bytes of a file in the initramfs, an uncompressed archive (cpio, `newc`).
-fn beginning_in_initramfs(wanted: &str) -> Result<Vec<u8>> {
-    let archive = fs::read(Artifacts::shared()?.initramfs)?;
+/// The first bytes of a file in an uncompressed archive (cpio, `newc`).
+fn beginning_of(wanted: &str, archive: &Path) -> Result<Vec<u8>> {
+    let archive = fs::read(archive)?;
     let mut rest = &archive[..];
     loop {
         let number = |at: usize| -> Result<usize> {

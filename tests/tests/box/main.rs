@@ -18,7 +18,7 @@ use tests::vm::Vm;
 fn box_boots_serves_survives_and_powers_off() -> Result<()> {
     // So that the disk under data can be suspended.
     let mut vm = Vm::boot_with("box", "pilot.data=mapper")?;
-    let trust = vm.wait_for_service(Duration::from_secs(240))?;
+    let trust = vm.wait_for_service(Duration::from_secs(600))?;
     assert_eq!(
         vm.get(&trust, "localhost", "/")?.status,
         200,
@@ -33,6 +33,7 @@ fn box_boots_serves_survives_and_powers_off() -> Result<()> {
     silence::a_killed_manager_silences_nothing(&mut vm, &trust)?;
     silence::a_killed_front_fails_no_connection(&mut vm, &trust)?;
     silence::a_hanging_disk_is_told(&mut vm, &trust)?;
+    silence::a_stuck_log_is_left_behind(&mut vm, &trust)?;
     orphans::a_killed_daemon_comes_back(&mut vm, &trust)?;
     orphans::a_killed_monitor_comes_back(&mut vm, &trust)?;
     orphans::ten_thousand_orphans_are_buried(&mut vm, &trust)?;

@@ -23,14 +23,13 @@ pub(crate) fn a_killed_manager_silences_nothing(vm: &mut Vm, trust: &Trust) -> R
 }
 
 fn without_a_manager(vm: &mut Vm, trust: &Trust, signal: &str) -> Result<()> {
-    let (began, load) = (Instant::now(), Load::begin(demo(vm, trust), RATE));
     let old = the_pid_of(vm, "pilot-manager")?;
+    let (began, load) = (Instant::now(), Load::begin(demo(vm, trust), RATE));
     vm.shell(&format!("kill -{signal} {old}"))?;
-    another(vm, "pilot-manager", old)?;
-    dashboard_is_back(vm, trust)?;
     std::thread::sleep(LOAD.saturating_sub(began.elapsed()));
     all_answered(&format!("manager gone by SIG{signal}"), &load.end());
-    Ok(())
+    another(vm, "pilot-manager", old)?;
+    dashboard_is_back(vm, trust)
 }
 
 /// Connections wait in PID 1's sockets for the next front, also when that takes a second: those
@@ -38,7 +37,6 @@ fn without_a_manager(vm: &mut Vm, trust: &Trust, signal: &str) -> Result<()> {
 pub(crate) fn a_killed_front_fails_no_connection(vm: &mut Vm, trust: &Trust) -> Result<()> {
     let old = the_pid_of(vm, "pilot-front")?;
     let target = Target {
-        keep_alive: false,
         tries: 1 + KILLS,
         ..demo(vm, trust)
     };
@@ -70,19 +68,41 @@ fn killing_fronts() -> String {
 
 /// A disk that no longer answers is told of, and costs nothing that does not need it.
 pub(crate) fn a_hanging_disk_is_told(vm: &mut Vm, trust: &Trust) -> Result<()> {
-    let load = Load::begin(demo(vm, trust), RATE);
     vm.shell("dmsetup suspend --noudevsync --nolockfs --noflush pilot-data")?;
     eventually("the emergency page tells of the disk", || {
         says(vm, trust, DISK_HANGS)
     })?;
+    let load = Load::begin(demo(vm, trust), RATE);
+    std::thread::sleep(LOAD);
+    all_answered("disk suspended", &load.end());
     assert_eq!(vm.get(trust, "localhost", "/health")?.status, 200);
     dashboard_is_back(vm, trust)?;
     vm.shell("dmsetup resume --noudevsync pilot-data")?;
     eventually("the emergency page tells no more of the disk", || {
         Ok(!says(vm, trust, DISK_HANGS)?)
+    })
+}
+
+/// A log that even SIGKILL can't end, as the kernel holds it, is done without: another takes over.
+pub(crate) fn a_stuck_log_is_left_behind(vm: &mut Vm, trust: &Trust) -> Result<()> {
+    let old = the_pid_of(vm, "pilot-logd")?;
+    // Unlike above, the file system is frozen as well: whoever writes waits, and can't be killed.
+    vm.shell("dmsetup suspend --noudevsync pilot-data")?;
+    eventually("the log waits for the disk", || {
+        vm.shell("echo '<4>a line for the disk' > /dev/kmsg")?;
+        let waiting = format!("grep -l '^State:.D' /proc/{old}/task/*/status");
+        Ok(!vm.shell(&waiting)?.is_empty())
     })?;
-    all_answered("disk suspended", &load.end());
-    Ok(())
+    vm.shell(&format!("kill -9 {old}"))?;
+    another(vm, "pilot-logd", old)?;
+    eventually("the emergency page tells who was left behind", || {
+        says(vm, trust, LEFT_BEHIND)
+    })?;
+    vm.shell("dmsetup resume --noudevsync pilot-data")?;
+    eventually("what was left behind ends after all", || {
+        Ok(!says(vm, trust, LEFT_BEHIND)?)
+    })?;
+    logged(vm, "init", "is stuck in the kernel and left behind")
 }
 
 fn says(vm: &Vm, trust: &Trust, text: &str) -> Result<bool> {
@@ -97,7 +117,6 @@ fn demo(vm: &Vm, trust: &Trust) -> Target {
         host: "demo.localhost".to_owned(),
         path: "/".to_owned(),
         trust: trust.clone(),
-        keep_alive: true,
         tries: 1,
     }
 }
@@ -143,3 +162,4 @@ const KILLS: u32 = 4;
 const KILLING: Duration = Duration::from_secs(240);
 
 const DISK_HANGS: &str = "The data disk has not answered";
+const LEFT_BEHIND: &str = "were left behind";
