@@ -68,6 +68,10 @@ pub const TO_UNIT: &[Tool] = &[
         program: "mksquashfs",
         package: "squashfs-tools",
     },
+    Tool {
+        program: "nginx",
+        package: "nginx-light",
+    },
 ];
 
 /// What suites take beside the box.

@@ -1,10 +1,12 @@
 //! `pilot s9pk …`: making packages and looking into them. Needs no box.
 
+mod download;
 mod error;
 mod image;
 mod pack;
 mod recipe;
 mod show;
+mod trust;
 mod workshop;
 
 use std::{
@@ -15,7 +17,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use s9pk::{Archive, Key, LeftOut, Profile, extract::extract, rewrite};
+use s9pk::{Archive, Key, LeftOut, Profile, ReadAt, extract::extract, http::is_url, rewrite};
 
 pub(crate) use self::error::PackageError;
 use self::error::at;
@@ -29,6 +31,11 @@ pub(crate) enum PackageCommand {
         source: PathBuf,
         #[command(flatten)]
         to: Signed,
+    },
+    /// Fetch a package, verifying it on the way; called again, it goes on where it was cut
+    Download {
+        #[command(flatten)]
+        download: download::Download,
     },
     /// Show what a package says and holds
     Inspect {
@@ -72,6 +79,7 @@ pub(crate) enum PackageCommand {
         output: PathBuf,
     },
     /// Sign a package with another key
+    #[command(alias = "sign")]
     Resign {
         #[command(flatten)]
         package: Package,
@@ -85,6 +93,9 @@ pub(crate) enum PackageCommand {
         /// The other package
         new: PathBuf,
     },
+    /// Say whose packages these are
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
     /// Make a signing key
     Keygen {
         /// The file to make
@@ -96,12 +107,17 @@ pub(crate) enum PackageCommand {
 /// Which package, and how strictly to look at it.
 #[derive(Debug, Args)]
 pub(crate) struct Package {
-    /// The package
+    /// The package, a file or a URL
     file: PathBuf,
     /// Take odd forms that StartOS takes, and list them
     #[arg(long)]
     lenient: bool,
+    #[command(flatten)]
+    far: download::Far,
 }
+
+/// A package on this machine or elsewhere.
+type Source = Box<dyn ReadAt + Sync>;
 
 /// Where a signed package goes.
 #[derive(Debug, Args)]
@@ -122,6 +138,7 @@ pub(crate) fn run(command: &PackageCommand) -> Result<(), PackageError> {
             let warnings = pack::pack(source, &key, &to.output)?;
             show::packed(&to.output, &open(&to.output)?, &warnings)
         }
+        PackageCommand::Download { download } => show::downloaded(&download.run()?),
         PackageCommand::Inspect { package, json } => {
             let archive = package.open()?;
             if *json {
@@ -161,6 +178,7 @@ pub(crate) fn run(command: &PackageCommand) -> Result<(), PackageError> {
             String::new()
         }
         PackageCommand::Diff { old, new } => show::difference(&open(old)?, &open(new)?),
+        PackageCommand::Trust(command) => trust::run(command)?,
         PackageCommand::Keygen { output } => keygen(output)?,
     };
     io::stdout()
@@ -169,7 +187,7 @@ pub(crate) fn run(command: &PackageCommand) -> Result<(), PackageError> {
 }
 
 /// With what was left out of a filtered package beside, so that it can be packed again.
-fn unpack(archive: &Archive<File>, package: &Path, to: &Path) -> Result<String, PackageError> {
+fn unpack(archive: &Archive<Source>, package: &Path, to: &Path) -> Result<String, PackageError> {
     extract(archive, to).map_err(at(package))?;
     let Some(left_out) = LeftOut::of(archive) else {
         return Ok(String::new());
@@ -181,14 +199,17 @@ fn unpack(archive: &Archive<File>, package: &Path, to: &Path) -> Result<String, 
 }
 
 impl Package {
-    fn open(&self) -> Result<Archive<File>, PackageError> {
+    fn open(&self) -> Result<Archive<Source>, PackageError> {
         let profile = if self.lenient {
             Profile::lenient()
         } else {
             Profile::strict()
         };
-        let file = File::open(&self.file).map_err(PackageError::io(&self.file))?;
-        Archive::open_with(file, profile).map_err(at(&self.file))
+        let source: Source = match self.file.to_str().filter(|text| is_url(text)) {
+            Some(url) => Box::new(self.far.open(url)?),
+            None => Box::new(File::open(&self.file).map_err(PackageError::io(&self.file))?),
+        };
+        Archive::open_with(source, profile).map_err(at(&self.file))
     }
 }
 

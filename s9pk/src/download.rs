@@ -132,9 +132,14 @@ impl Download {
         let length = origin.learn(LEAD)?;
         let mut store = Store::create(&self.target, length).map_err(self.disk())?;
         let mut put = |position, bytes: &[u8]| store.put(position, bytes);
-        match length {
-            Some(length) => origin.fetch(0..length.min(LEAD), &mut put)?,
-            None => drop(origin.fetch_all(&mut put)?),
+        let begun = match length {
+            Some(length) => origin.fetch(0..length.min(LEAD), &mut put),
+            None => origin.fetch_all(&mut put).map(drop),
+        };
+        if let Err(error) = begun {
+            // The error says what to do; a failed sync only means that more is fetched again.
+            let _ = store.barrier();
+            return Err(error.into());
         }
         Ok(Job::new(origin, store))
     }

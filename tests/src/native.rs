@@ -279,7 +279,12 @@ impl Drop for Native {
                 text("errors")
             );
         }
-        // Its child is killed with it, and with PID 1 its whole name space.
+        // With PID 1 its whole name space is killed; before it has begun, with its parent.
+        let pid1 = self
+            .pid1()
+            .ok()
+            .and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
+        let _ = pid1.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
         drop(self.parent.kill());
         let ended = until(ANSWER, || !matches!(self.parent.try_wait(), Ok(None)));
         let empty = until(ANSWER, || !is_populated(&self.group));

@@ -33,7 +33,7 @@ macro_rules! targets {
     )*};
 }
 
-targets!(open, sealed, manifest, version, http, spec);
+targets!(open, sealed, manifest, version, http, spec, trust);
 
 /// The other targets' silence means nothing unless a fuzzer built as they are finds what is there.
 #[test]

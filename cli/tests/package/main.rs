@@ -2,6 +2,7 @@
 
 mod folder;
 mod images;
+mod trust;
 
 use std::fs;
 

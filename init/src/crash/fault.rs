@@ -19,6 +19,9 @@ pub fn listen() {
         action.sa_sigaction = act as *const () as usize;
         libc::sigaction(SIGNAL, &action, ptr::null_mut());
     }
+    // Tests tie PID 1 to its parent's life, but the kernel forgets that when another thread than
+    // the first executes the successor.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     let _ = rustix::fs::mknodat(
         rustix::fs::CWD,
         PLACE,

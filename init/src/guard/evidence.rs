@@ -66,19 +66,6 @@ impl Threads {
         }
     }
 
-    /// Looks at one thread of this process. None is left if it is gone.
-    pub(super) fn look_at_own(&mut self, tid: u32) {
-        let mut name = Text::<16>::default();
-        name.number(tid);
-        let folder = tasks(std::process::id());
-        let name = CStr::from_bytes_until_nul(&name.bytes).ok();
-        let seen = folder
-            .zip(name)
-            .and_then(|(folder, name)| one(&folder, name, tid));
-        self.len = usize::from(seen.is_some());
-        self.known[0] = seen.unwrap_or_default();
-    }
-
     #[cfg(test)]
     pub(super) fn test(threads: &[Thread]) -> Self {
         let mut all = Self::default();

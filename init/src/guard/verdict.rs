@@ -28,8 +28,6 @@ pub enum Part {
     Start = 6,
     /// One of the pool's workers, while others still work.
     Worker = 7,
-    /// A thread of PID 1's own.
-    Own = 8,
 }
 
 /// What its threads do meanwhile.
@@ -90,8 +88,6 @@ impl Part {
             Self::Door => (1000, 1500, Some(3000), 30_000),
             // Behind is its ordinary state while much is logged; only standing still is not.
             Self::Reading => (3000, 3500, None, 60_000),
-            // Each turns at least once a second.
-            Self::Own => (5000, 8000, None, 60_000),
             Self::Start => (60_000, 60_000, None, 60_000),
         };
         let millis = Duration::from_millis;
@@ -109,13 +105,13 @@ impl Part {
             Self::Blocking => thread.is_called("blocking"),
             Self::Door => thread.is_called("door"),
             Self::Driver | Self::Spawn | Self::Worker => thread.is_called("worker"),
-            Self::Heartbeat | Self::Own | Self::Reading | Self::Start => true,
+            Self::Heartbeat | Self::Reading | Self::Start => true,
         }
     }
 
     /// Its number in the ring.
     pub(super) fn from_number(number: u64) -> Option<Self> {
-        const ALL: [Part; 9] = [
+        const ALL: [Part; 8] = [
             Part::Blocking,
             Part::Door,
             Part::Driver,
@@ -124,7 +120,6 @@ impl Part {
             Part::Spawn,
             Part::Start,
             Part::Worker,
-            Part::Own,
         ];
         ALL.into_iter().find(|part| *part as u64 == number)
     }
@@ -146,7 +141,6 @@ impl fmt::Display for Cause {
             Part::Door => "the door did not answer",
             Part::Driver => "its I/O driver did not turn",
             Part::Heartbeat => "it answered no heartbeat",
-            Part::Own => "it did not turn",
             Part::Reading => "it took no lines",
             Part::Spawn => "its pool ran no task",
             Part::Start => "it did not come up",
@@ -245,11 +239,10 @@ impl Seen {
     fn is_still(&self, now: Duration, part: Part) -> bool {
         // Slow work that waits for a slow disk is honest; another manager would wait as well.
         let honest = part == Part::Blocking && self.now.state == b'D';
-        let enough = match part {
-            // PID 1 is not executed anew for less.
-            Part::Own => STILL_OF_OWN,
-            _ if self.now.state == b'D' => STILL_ON_DISK,
-            _ => STILL,
+        let enough = if self.now.state == b'D' {
+            STILL_ON_DISK
+        } else {
+            STILL
         };
         self.now.state != b'R' && !honest && now.saturating_sub(self.still_since) >= enough
     }
@@ -264,7 +257,6 @@ const STILL: Duration = Duration::from_millis(300);
 /// The same while it waits for a disk: one page of the program from a slow one that is loaded takes
 /// its time.
 const STILL_ON_DISK: Duration = Duration::from_secs(5);
-const STILL_OF_OWN: Duration = Duration::from_secs(3);
 /// So much CPU must one have used during the silence to count as burning.
 const BURNT_NS: u64 = 300_000_000;
 

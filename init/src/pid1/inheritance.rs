@@ -179,7 +179,11 @@ impl Pid1 {
 
     fn inherit_settled(&mut self, settled: SettledRecord<'_>, from: &mut Inherited) {
         self.helpers_started = settled.helpers_started;
-        self.left_behind = settled.left_behind;
+        self.left_behind = settled.left_behind.into_owned();
+        let empty = settled.empty_groups.iter();
+        self.empty_groups = empty.filter_map(|group| own_group(group)).collect();
+        self.reserve_is_given = settled.reserve_is_given;
+        self.managers_notices = settled.managers_notices.into_owned();
         self.down = settled.down.map(Cow::into_owned);
         self.watchdog = settled.watchdog.and_then(|w| inherit_watchdog(&w, from));
         self.console_is_up = settled.console_is_up;
@@ -396,7 +400,7 @@ fn is_buried(child: &Child) -> bool {
 }
 
 /// A group's path below the hierarchy's root.
-fn relative(group: &Cgroup) -> String {
+pub(super) fn relative(group: &Cgroup) -> String {
     let path = group.path().strip_prefix(CGROUPS);
     path.unwrap_or(Path::new("")).to_string_lossy().into_owned()
 }

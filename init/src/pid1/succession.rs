@@ -9,7 +9,7 @@ use supervise::{
     unit::UnitName,
 };
 
-use super::{Pid1, keeping::Written, publish, shutdown::Down};
+use super::{Pid1, inheritance, keeping::Written, publish, shutdown::Down};
 use crate::{
     boot::Action,
     crash::{
@@ -40,7 +40,10 @@ pub(super) struct Succession {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SettledRecord<'a> {
     pub(super) helpers_started: u64,
-    pub(super) left_behind: Vec<u32>,
+    pub(super) left_behind: Cow<'a, [u32]>,
+    pub(super) empty_groups: Vec<String>,
+    pub(super) reserve_is_given: bool,
+    pub(super) managers_notices: Cow<'a, [Notice]>,
     pub(super) down: Option<Cow<'a, Down>>,
     pub(super) watchdog: Option<WatchdogRecord<'a>>,
     pub(super) console_is_up: bool,
@@ -208,7 +211,14 @@ impl Pid1 {
         });
         SettledRecord {
             helpers_started: self.helpers_started,
-            left_behind: self.left_behind.clone(),
+            left_behind: Cow::Borrowed(&self.left_behind),
+            empty_groups: self
+                .empty_groups
+                .iter()
+                .map(inheritance::relative)
+                .collect(),
+            reserve_is_given: self.reserve_is_given,
+            managers_notices: Cow::Borrowed(&self.managers_notices),
             down: self.down.as_ref().map(Cow::Borrowed),
             watchdog,
             console_is_up: self.console_is_up,

@@ -128,6 +128,13 @@ impl Origin {
         self.failed(FetchError::Damaged { url, path })
     }
 
+    /// Where the body stands that has all of the file, if that is what a server without ranges is
+    /// sending: what is skipped of it has to be fetched from its beginning again.
+    pub(crate) fn flows_from(&self) -> Option<u64> {
+        let whole = self.live.as_ref().filter(|live| live.whole);
+        whole.map(|live| live.position)
+    }
+
     /// Bytes of bodies received.
     pub(crate) fn received(&self) -> u64 {
         self.received
@@ -173,9 +180,11 @@ impl Origin {
         to: u64,
         sink: &mut Sink<'_>,
     ) -> Result<bool, FetchError> {
+        if self.length.is_some_and(|length| *from >= to.min(length)) {
+            return Ok(true);
+        }
         let mut body = match self.live.take().filter(|live| live.leads_to(*from)) {
             Some(live) => live,
-            None if self.length.is_some_and(|length| *from >= to.min(length)) => return Ok(true),
             None => self.open(*from, to)?,
         };
         loop {
@@ -270,8 +279,7 @@ impl Origin {
                 if let Some(whole) = self.identify()? {
                     return Ok(whole);
                 }
-                let version = self.mirrors.now().version.clone();
-                let body = self.request(from..end, version)?;
+                let body = self.request(from..end, None)?;
                 body.ok_or_else(|| changed(&self.mirrors.now().url))
             }
             None => {

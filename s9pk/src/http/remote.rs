@@ -172,6 +172,7 @@ pub(crate) fn read_through(
             return kept.read(buffer, offset);
         }
         let to = end.max(from.saturating_add(READ_AHEAD)).min(length);
+        let from = origin.flows_from().unwrap_or(from).min(from);
         origin.fetch(from..to, &mut |position, bytes| kept.put(position, bytes))?;
     }
 }

@@ -157,6 +157,9 @@ fn check_url(text: &str) -> Result<(), &'static str> {
 }
 
 fn check_pattern(text: &str) -> Result<(), String> {
+    if text.len() > PATTERN_SIZE {
+        return Err(format!("it has more than {PATTERN_SIZE} bytes"));
+    }
     compile(text).map(drop).map_err(|error| error.to_string())
 }
 
@@ -164,6 +167,9 @@ fn compile(text: &str) -> Result<Regex, regex_lite::Error> {
     RegexBuilder::new(text).size_limit(COMPILED).build()
 }
 
+/// Bytes of a pattern, at most: names of devices are shorter, and each byte takes a hundred in
+/// memory before it is compiled.
+const PATTERN_SIZE: usize = 4 << 10;
 /// Bytes of a compiled pattern, at most: a thousand times what names of devices need.
 const COMPILED: usize = 256 << 10;
 

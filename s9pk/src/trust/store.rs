@@ -31,6 +31,11 @@ impl TrustStore {
         })
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Who is known.
     pub fn publishers(&self) -> &BTreeMap<Id, Publisher> {
         &self.publishers
