@@ -32,7 +32,7 @@ use self::{
     verdict::{Case, Silence},
 };
 use crate::{
-    crash,
+    crash::{self, epitaph::Cause as Crash},
     pid1::roles::Role,
     shared::{Message, ToMain},
     vitals::{RoleRun, Step, Vitals},
@@ -62,10 +62,10 @@ pub fn spawn(
         probe: Probe::default(),
         own_log,
         watches: [None; Role::ALL.len()],
-        own: Own::new(crate::clock::boottime()),
-        may_reexecute,
         cases: std::array::from_fn(|_| Case::default()),
         threads: Threads::default(),
+        own: Own::new(crate::clock::boottime()),
+        may_reexecute,
     };
     let guard = Box::new(guard);
     std::thread::Builder::new()
@@ -81,10 +81,10 @@ struct Guard {
     probe: Probe,
     own_log: Arc<OwnedFd>,
     watches: [Option<Watch>; Role::ALL.len()],
-    own: Own,
-    may_reexecute: bool,
     cases: [Case; Role::ALL.len()],
     threads: Threads,
+    own: Own,
+    may_reexecute: bool,
 }
 
 /// The run of a role under watch.
@@ -116,10 +116,7 @@ impl Guard {
 
     fn tick(&mut self) {
         #[cfg(feature = "fault")]
-        {
-            crash::fault::point("guard");
-            freeze_if_told();
-        }
+        crash::fault::point("guard");
         let now = crate::clock::boottime();
         self.vitals.guard_tick(now);
         for role in Role::ALL {
@@ -128,7 +125,7 @@ impl Guard {
         if let Some(thread) = self.own.stuck(&self.vitals, now)
             && self.may_reexecute
         {
-            crash::reexecute(crash::epitaph::Cause::Stuck, thread);
+            crash::reexecute(Crash::Stuck, thread);
         }
     }
 
@@ -313,14 +310,6 @@ impl Silences {
 
     fn all(&self) -> impl Iterator<Item = &Silence> {
         self.all.iter().flatten()
-    }
-}
-
-/// For the test that the hardware watchdog is no longer fed then.
-#[cfg(feature = "fault")]
-fn freeze_if_told() {
-    while rustix::fs::access("/run/pilot/fault-guard", rustix::fs::Access::EXISTS).is_ok() {
-        std::thread::sleep(TICK);
     }
 }
 

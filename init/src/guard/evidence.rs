@@ -59,21 +59,10 @@ impl Threads {
             let Some(place) = self.known.get_mut(self.len) else {
                 return;
             };
-            let mut bytes = [0; 512];
-            let Some(stat) = read(&folder, name, "/stat", &mut bytes) else {
-                continue;
-            };
-            let Some(mut thread) = parse(tid, stat) else {
-                continue;
-            };
-            let mut bytes = [0; 96];
-            if let Some((cpu, slices)) =
-                read(&folder, name, "/schedstat", &mut bytes).and_then(schedstat)
-            {
-                (thread.cpu, thread.slices) = (cpu, slices);
+            if let Some(thread) = one(&folder, name, tid) {
+                *place = thread;
+                self.len += 1;
             }
-            *place = thread;
-            self.len += 1;
         }
     }
 
@@ -196,6 +185,16 @@ impl Shown {
         shown.wchan[..wchan.len()].copy_from_slice(wchan.as_bytes());
         shown
     }
+}
+
+fn one(folder: &OwnedFd, name: &CStr, tid: u32) -> Option<Thread> {
+    let mut bytes = [0; 512];
+    let mut thread = parse(tid, read(folder, name, "/stat", &mut bytes)?)?;
+    let mut bytes = [0; 96];
+    if let Some((cpu, slices)) = read(folder, name, "/schedstat", &mut bytes).and_then(schedstat) {
+        (thread.cpu, thread.slices) = (cpu, slices);
+    }
+    Some(thread)
 }
 
 fn tasks(pid: u32) -> Option<OwnedFd> {

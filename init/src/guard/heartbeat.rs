@@ -149,7 +149,8 @@ impl Heartbeat {
 
     /// Workers that have been in the same task for long: neither idle nor back from it.
     fn stuck_workers(&self) -> impl Iterator<Item = Silence> + '_ {
-        let busy = |(worker, _): &&(Worker, Duration)| worker.turns.is_multiple_of(2);
+        let busy =
+            |(worker, _): &&(Worker, Duration)| worker.tid != 0 && worker.turns.is_multiple_of(2);
         self.workers
             .iter()
             .filter(busy)
