@@ -612,3 +612,9 @@ fn digest(bytes: &[u8]) -> String {
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
+
+/// Writes an archive of a small image.
+pub(crate) fn write_archive(folder: &Folder, path: &str) {
+    let layer = Tar::default().file("bin/hello", b"#!/bin/sh\n").bytes();
+    folder.write(path, Oci::new("amd64", &[layer]).tar());
+}

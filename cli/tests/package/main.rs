@@ -110,3 +110,24 @@ fn a_package_that_is_not_complete_is_not_made() {
     let left: Vec<_> = fs::read_dir(&folder.0).unwrap().collect();
     assert_eq!(left.len(), 2, "key and source: {left:?}");
 }
+
+#[test]
+fn the_readmes_example_packs() {
+    let folder = Folder::new("readme");
+    folder.write_service();
+    folder.pilot(&["s9pk", "keygen", "-o", "key.pem"]);
+    let readme = include_str!("../../../README.md");
+    let (_, example) = readme.split_once("```toml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    folder.write("source/service.toml", example);
+    images::write_archive(&folder, "source/hello.tar");
+    let pack = ["s9pk", "pack", "source", "-o", "hello.s9pk", "--key"];
+    folder.pilot(&[&pack[..], &["key.pem"]].concat());
+    folder.pilot(&["s9pk", "verify", "hello.s9pk"]);
+    folder.pilot(&["s9pk", "inspect", "hello.s9pk"]);
+    folder.pilot(&["s9pk", "keygen", "-o", "new.pem"]);
+    folder.pilot(&[&pack[..], &["new.pem"]].concat());
+    let endorse = ["s9pk", "trust", "endorse", "hello.s9pk", "--key", "key.pem"];
+    folder.pilot(&endorse);
+    assert!(folder.0.join("hello.s9pk.endorsements").exists());
+}
