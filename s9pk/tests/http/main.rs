@@ -9,19 +9,7 @@ mod nginx;
 mod proxy;
 mod server;
 
-use std::{
-    fs,
-    io::Write,
-    net::TcpListener,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc,
-    },
-    thread,
-    time::Duration,
-};
+use std::{fs, io::Write, net::TcpListener, path::Path, sync::mpsc, thread, time::Duration};
 
 use s9pk::{
     Archive, Download, DownloadError, Outcome,
@@ -293,7 +281,8 @@ fn a_silent_server_is_left_for_the_next() {
     let silent = Server::new(|_| None);
     let good = Server::new(move |request| Some(part(&file, &request, "\"a\"")));
     let mut job = job(&[&silent.url(), &good.url()], &folder.path("b.s9pk"));
-    job.settings.silence = Duration::from_millis(300);
+    // The good one must answer within it too, whatever else the machine does.
+    job.settings.silence = Duration::from_secs(5);
     job.run(&mut |_| ()).unwrap();
     assert!(same(&folder.path("a.s9pk"), &folder.path("b.s9pk")));
 }
@@ -407,20 +396,17 @@ fn the_bytes_of_an_unfinished_download_are_not_trusted_after_they_changed() {
     let folder = Folder::new("tampered");
     package(&folder.path("a.s9pk"), 1 << 20, Some(12));
     let file = fs::read(folder.path("a.s9pk")).unwrap();
-    let count = Arc::new(AtomicU64::new(0));
-    let counting = Arc::clone(&count);
+    let mut is_cut = false;
     let server = Server::new(move |request| {
-        counting.fetch_add(1, Ordering::SeqCst);
         let mut answer = part(&file, &request, "\"a\"");
-        if request.count == 1 {
+        if !is_cut && answer.len() > 300_000 {
+            is_cut = true;
             answer.truncate(300_000);
         }
-        // Later ones are gone until the test wants them.
-        (request.count != 2).then_some(answer)
+        Some(answer)
     });
     let target = folder.path("b.s9pk");
     let mut cut = job(&[&server.url()], &target);
-    cut.settings.silence = Duration::from_millis(300);
     cut.settings.tries = 1;
     cut.run(&mut |_| ()).unwrap_err();
     let partial = folder.path("b.s9pk.part");
