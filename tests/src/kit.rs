@@ -27,7 +27,6 @@ pub struct Kit {
     append: String,
     network: bool,
     watchdog: bool,
-    one_processor: bool,
 }
 
 impl Kit {
@@ -68,21 +67,12 @@ impl Kit {
             append: String::new(),
             network: true,
             watchdog: true,
-            one_processor: false,
         })
     }
 
     /// More words for the kernel's command line.
     pub fn append(mut self, words: &str) -> Self {
         self.append = words.to_owned();
-        self
-    }
-
-    /// A single processor, for tests to which a second makes no difference: it is taken from the
-    /// machine that boots beside this one. And QEMU 7.2's emulation, on a starved host, sometimes
-    /// lets one processor run into code that the kernel is patching on the other ("Oops: int3").
-    pub fn one_processor(mut self) -> Self {
-        self.one_processor = true;
         self
     }
 
@@ -114,11 +104,11 @@ impl Kit {
                 snapshot: false,
                 careless: true,
             })
+            // Two boxes at a time share two processors. And QEMU 7.2's emulation, on a starved
+            // host, sometimes lets one virtual processor run into code that the kernel is patching
+            // on the other ("Oops: int3").
+            .cpus(1)
             .dies_with_us();
-        let machine = match self.one_processor {
-            true => machine.cpus(1),
-            false => machine,
-        };
         match self.watchdog {
             true => machine,
             false => machine.without_watchdog(),

@@ -88,6 +88,6 @@ fn it_says_when_the_manager_hangs_and_recovers(
     chrome.until("document.documentElement.dataset.trust === 'live'", PAGE)
 }
 
-const BOOT: Duration = Duration::from_secs(240);
+const BOOT: Duration = Duration::from_secs(900);
 /// For one change on the page: the box is emulated, and the machine has other work.
 const PAGE: Duration = Duration::from_secs(90);

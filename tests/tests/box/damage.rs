@@ -13,7 +13,7 @@ use crate::guest;
 /// Nothing but the recovery console is there to tell.
 #[test]
 fn a_damaged_root_is_told_by_the_recovery_console() -> Result<()> {
-    let kit = Kit::new("no-root")?.one_processor();
+    let kit = Kit::new("no-root")?;
     // The tables of a squashfs are at its end; it has some 28 MB.
     let length = std::fs::metadata(&boards::artifacts::Artifacts::shared()?.root)?.len();
     let garbage = vec![0xa5; 1 << 20];

@@ -18,7 +18,7 @@ use tests::vm::Vm;
 fn box_boots_serves_survives_and_powers_off() -> Result<()> {
     // So that the disk under data can be suspended.
     let mut vm = Vm::boot_with("box", "pilot.data=mapper")?;
-    let trust = vm.wait_for_service(Duration::from_secs(600))?;
+    let trust = vm.wait_for_service(Duration::from_secs(900))?;
     assert_eq!(
         vm.get(&trust, "localhost", "/")?.status,
         200,
@@ -44,7 +44,7 @@ fn box_boots_serves_survives_and_powers_off() -> Result<()> {
 /// written now must be among them soon, whatever else is being logged.
 fn the_emergency_page_has_log_lines(vm: &mut Vm, trust: &Trust) -> Result<()> {
     vm.shell("echo '<4>a line of the box test' > /dev/kmsg")?;
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let page = vm.get(trust, "localhost", "/emergency")?;
         assert_eq!(page.status, 200);
@@ -62,6 +62,6 @@ fn the_emergency_page_has_log_lines(vm: &mut Vm, trust: &Trust) -> Result<()> {
 fn poweroff_unmounts_data(vm: &mut Vm) -> Result<()> {
     let since = vm.said().len();
     vm.type_line("poweroff")?;
-    vm.expect(since, "data is cleanly unmounted", Duration::from_secs(60))?;
-    vm.wait_for_end(Duration::from_secs(60))
+    vm.expect(since, "data is cleanly unmounted", Duration::from_secs(120))?;
+    vm.wait_for_end(Duration::from_secs(120))
 }

@@ -22,8 +22,7 @@ fn console_and_button_switch_off_with_clean_data_and_damage_is_told() -> Result<
             package::stubborn(artifacts, folder)?,
             package::flipped(artifacts, folder)?,
         ])
-    })?
-    .one_processor();
+    })?;
     let mut vm = Vm::of(&kit)?;
     let trust = vm.wait_for_service(BOOT)?;
     damage::a_flipped_byte_is_told(&vm, &trust)?;
@@ -48,7 +47,7 @@ fn console_and_button_switch_off_with_clean_data_and_damage_is_told() -> Result<
 #[test]
 #[ignore = "not seen to pass yet: run it alone on a quiet machine, then take this line out"]
 fn three_keys_restart_and_the_command_line_switches_off_a_box_without_a_network() -> Result<()> {
-    let mut kit = Kit::new("keys")?.one_processor();
+    let mut kit = Kit::new("keys")?;
     kit.network(false);
     kit.watchdog(false);
     let mut vm = Vm::of(&kit)?;
