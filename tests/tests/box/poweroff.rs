@@ -45,7 +45,6 @@ fn console_and_button_switch_off_with_clean_data_and_damage_is_told() -> Result<
 /// Three boots of another: Ctrl-Alt-Del without a network card and without a watchdog, then
 /// `pilot poweroff`, then without a data partition.
 #[test]
-#[ignore = "not seen to pass yet: run it alone on a quiet machine, then take this line out"]
 fn three_keys_restart_and_the_command_line_switches_off_a_box_without_a_network() -> Result<()> {
     let mut kit = Kit::new("keys")?;
     kit.network(false);
