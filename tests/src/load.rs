@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Result;
-use boards::web::{Session, Trust};
+use boards::web::{Response, Session, Trust};
 
 /// What is asked for, and how.
 #[derive(Clone, Debug)]
@@ -108,25 +108,28 @@ fn connection(target: &Target, requests: &Mutex<Receiver<Instant>>, tally: &Mute
         }
         let mut tally = lock(tally);
         match answer {
-            Ok(200) => {
+            Ok(response) if response.status == 200 => {
                 tally.answered += 1;
                 tally.slowest = tally.slowest.max(made.elapsed());
             }
-            Ok(status) => tally.failed.push(format!("status {status}")),
+            Ok(response) => {
+                let told = format!("status {}: {}", response.status, response.text());
+                tally.failed.push(told);
+            }
             Err(why) => tally.failed.push(format!("{why:#}")),
         }
     }
 }
 
-/// The status of an answer, on the connection that is kept, if it is, or on a new one.
-fn ask(target: &Target, kept: &mut Option<(Instant, Session)>) -> Result<u16> {
+/// An answer, on the connection that is kept, if it is, or on a new one.
+fn ask(target: &Target, kept: &mut Option<(Instant, Session)>) -> Result<Response> {
     let mut session = match kept.take() {
         Some((since, session)) if since.elapsed() < KEPT => session,
         _ => Session::open(target.port, &target.host, &target.trust, PATIENCE)?,
     };
-    let status = session.get(&target.path, PATIENCE)?.status;
+    let response = session.get(&target.path, PATIENCE)?;
     *kept = Some((Instant::now(), session));
-    Ok(status)
+    Ok(response)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

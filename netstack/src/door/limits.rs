@@ -57,8 +57,9 @@ impl Default for Limits {
             head: Duration::from_secs(10),
             // A little over the 60 s after which browsers let go themselves.
             idle: Duration::from_secs(75),
-            // Services are on this machine: a connection is made at once or not at all.
-            connect: Duration::from_secs(3),
+            // Services are on this machine, but one whose queue is full for a moment drops the
+            // first try, and the kernel repeats it after 1, 3 and 7 s.
+            connect: Duration::from_secs(10),
             // Its socket is PID 1's, so a dead manager looks like a slow one; the owner should
             // see the emergency page before losing patience.
             dashboard_answer: Duration::from_secs(5),
