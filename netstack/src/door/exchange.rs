@@ -8,7 +8,7 @@ use super::{
     buffer::Buffer,
     flow::Flow,
     head::{self, Lines},
-    limits::{Limits, MAX_RESPONSE_HEAD, OUTPUT_HIGH, REDIAL_PAUSE},
+    limits::{Limits, MAX_INTERIMS, MAX_RESPONSE_HEAD, OUTPUT_HIGH, REDIAL_PAUSE},
     request::{Origin, Request, Version},
     response::{Asked, Response},
     session::Wait,
@@ -30,6 +30,8 @@ pub(super) struct Exchange {
     /// Asking twice does no harm, so a connection used before may be tried.
     repeatable: bool,
     redialled: bool,
+    /// Interim answers so far.
+    interims: usize,
     status: Option<u16>,
     served: Served,
 }
@@ -93,6 +95,7 @@ impl Exchange {
             reply: Reply::Head { seen: 0 },
             link: Link::Wanted,
             redialled: false,
+            interims: 0,
             status: None,
             served: Served::begin(&request, origin, &place.name, now),
             request: request.body,
@@ -255,6 +258,11 @@ impl Exchange {
         };
         self.reply = Reply::Head { seen: 0 };
         if response.is_interim() {
+            self.interims += 1;
+            if self.interims > MAX_INTERIMS {
+                let why = "It sends interim answers without end.";
+                return Some(Progress::Lost(Failure::Nonsense(why)));
+            }
             if self.asked.version != Version::Http10 {
                 self.pass(&response, true, flow);
             }

@@ -626,6 +626,35 @@ fn services_that_fail_cost_their_own_stream_only() {
 }
 
 #[test]
+fn endless_interim_answers_cost_their_own_request_only() {
+    let demo = Upstream::tcp(|mut connection| {
+        while let Some(request) = connection.request() {
+            if request.path == "/endless" {
+                let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(1000);
+                while connection.writer.write_all(hints.as_bytes()).is_ok() {}
+                return;
+            }
+            connection.answer("200 OK", "fine");
+        }
+    });
+    let door = Door::with_demo(&demo.at);
+    let mut peer = Peer::new(&door);
+    peer.send(&get(1, "/endless"));
+    let page = String::from_utf8(peer.body(1)).unwrap();
+    assert!(page.contains("no proper answer"), "{page}");
+    peer.send(&get(3, "/"));
+    assert_eq!(peer.body(3), b"fine");
+    let mut client = door.client();
+    let mut answer = client.get("demo.otter.local", "/endless").unwrap();
+    while answer.status < 200 {
+        answer = client.answer().unwrap();
+    }
+    assert_eq!(answer.status, 502);
+    assert_eq!(client.get("demo.otter.local", "/").unwrap().body, b"fine");
+    door.close();
+}
+
+#[test]
 fn a_door_that_closes_lets_requests_finish() {
     let demo = Upstream::tcp(|mut connection| {
         while connection.request().is_some() {

@@ -140,6 +140,11 @@ impl Connection {
         }
     }
 
+    /// How many streams may have something to do.
+    pub(in super::super) fn count_ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// A stream that may have something to do.
     pub(in super::super) fn next_ready(&mut self) -> Option<u32> {
         while let Some(id) = self.ready.pop_front() {
