@@ -460,8 +460,7 @@ impl Connection {
         }
         if length > stream.receivable {
             self.credit += payload.len() as u32;
-            self.reset_stream(head.stream, Code::FlowControl, now);
-            return Ok(());
+            return self.reset_stream(head.stream, Code::FlowControl, now);
         }
         stream.receivable -= length;
         let padding = payload.len() - data.len();
@@ -469,9 +468,7 @@ impl Connection {
         stream.skip(padding);
         match stream.receive(data, ends, now) {
             Ok(()) => self.wake(head.stream),
-            Err(code) => {
-                self.reset_stream(head.stream, code, now);
-            }
+            Err(code) => return self.reset_stream(head.stream, code, now),
         }
         Ok(())
     }
@@ -556,12 +553,12 @@ impl Connection {
             return Err(Fatal(Code::StreamClosed));
         }
         if !ends || !section.is_trailer() {
-            self.reset_stream(id, Code::Protocol, now);
-        } else if let Err(code) = stream.receive(&[], true, now) {
-            self.reset_stream(id, code, now);
-        } else {
-            self.wake(id);
+            return self.reset_stream(id, Code::Protocol, now);
         }
+        if let Err(code) = stream.receive(&[], true, now) {
+            return self.reset_stream(id, code, now);
+        }
+        self.wake(id);
         Ok(())
     }
 
@@ -617,10 +614,9 @@ impl Connection {
                     } else {
                         Code::FlowControl
                     };
-                    self.reset_stream(head.stream, code, now);
-                } else {
-                    self.settle(head.stream);
+                    return self.reset_stream(head.stream, code, now);
                 }
+                self.settle(head.stream);
             }
         }
         if by < WORTHWHILE {
@@ -711,14 +707,14 @@ impl Connection {
             _ => Code::FrameSize,
         };
         if self.streams.contains_key(&head.stream) {
-            self.reset_stream(head.stream, code, now);
-            return Ok(());
+            return self.reset_stream(head.stream, code, now);
         }
         Err(Fatal(code))
     }
 
-    /// Resets a stream of ours, which is then forgotten.
-    fn reset_stream(&mut self, id: u32, code: Code, now: Instant) {
+    /// Resets a stream for what the client did, which costs it as much as a reset of its own.
+    fn reset_stream(&mut self, id: u32, code: Code, now: Instant) -> Result<(), Fatal> {
+        self.spend(patience::RESET, now)?;
         if let Some(mut stream) = self.streams.remove(&id) {
             self.credit += stream.unread();
             stream.abort(code, now);
@@ -727,6 +723,7 @@ impl Connection {
         }
         frame::reset(id, code, &mut self.side.output);
         self.forget(id);
+        Ok(())
     }
 
     fn forget(&mut self, id: u32) {
