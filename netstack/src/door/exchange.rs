@@ -113,8 +113,9 @@ impl Exchange {
                     pooled: self.repeatable && !self.redialled,
                 };
             }
-            Link::Dialling | Link::Pausing { .. } => return Progress::Wait,
-            Link::Connecting | Link::Up { .. } => {}
+            // What is passed on before the connection is complete would be lost with it.
+            Link::Connecting | Link::Dialling | Link::Pausing { .. } => return Progress::Wait,
+            Link::Up { .. } => {}
         }
         let room = OUTPUT_HIGH.saturating_sub(flow.up.output.len());
         let (from, to) = (&mut flow.client.input, &mut flow.up.output);
