@@ -655,6 +655,28 @@ fn endless_interim_answers_cost_their_own_request_only() {
 }
 
 #[test]
+fn data_on_its_way_to_a_stream_that_the_door_reset_harms_no_other() {
+    let demo = Upstream::tcp(|mut connection| {
+        while let Some(head) = connection.head() {
+            if head.starts_with("POST ") {
+                return connection.say("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+            }
+            connection.answer("200 OK", "fine");
+        }
+    });
+    let door = Door::with_demo(&demo.at);
+    let mut peer = Peer::new(&door);
+    let post = request("POST", "/", &[]);
+    peer.send(&frame(HEADERS, END_HEADERS, 1, &post));
+    let reset = peer.until(|frame| frame.kind == RST_STREAM).unwrap();
+    assert_eq!(reset.stream, 1);
+    peer.send(&frame_of(DATA, 1, b"on its way"));
+    peer.send(&get(3, "/"));
+    assert_eq!(peer.body(3), b"fine");
+    door.close();
+}
+
+#[test]
 fn a_door_that_closes_lets_requests_finish() {
     let demo = Upstream::tcp(|mut connection| {
         while connection.request().is_some() {

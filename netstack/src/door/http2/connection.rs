@@ -47,7 +47,7 @@ pub(in super::super) struct Connection {
     receivable: i64,
     credit: u32,
     patience: Patience,
-    /// Streams that we reset: what still comes for them is the past's.
+    /// Streams that ended before their requests: what still comes for them is the past's.
     forgotten: VecDeque<u32>,
     has_written_section: bool,
     end: Option<End>,
@@ -359,9 +359,10 @@ impl Connection {
         self.served.extend(stream.served());
         self.orphans.extend(stream.flow.link.take());
         self.credit += stream.unread();
-        if !stream.flow.client.eof && !stream.is_broken() {
-            // The answer is whole without the rest of the request. A reset at once would be within
-            // RFC 9113, 8.1, but makes some clients forget the answer: only more data is reset.
+        if !stream.flow.client.eof {
+            // More of the request may be on its way, though the stream was reset or the answer is
+            // whole without it. In the latter case a reset at once would be within RFC 9113, 8.1,
+            // but makes some clients forget the answer: only more data is reset.
             self.forget(id);
         }
     }
