@@ -637,10 +637,16 @@ impl Connection {
             return self.spend(patience::FRAME, now);
         }
         self.greeting = Greeting::Done;
-        self.spend(patience::FRAME, now)?;
-        for setting in payload.chunks_exact(6) {
+        let settings = payload.chunks_exact(6);
+        self.spend(patience::FRAME + settings.len() as u32, now)?;
+        let before = self.first_window;
+        for setting in settings {
             let name = u16::from_be_bytes([setting[0], setting[1]]);
             self.set(name, word(&setting[2..])?)?;
+        }
+        if self.first_window > before {
+            let ids: Vec<u32> = self.streams.keys().copied().collect();
+            ids.into_iter().for_each(|id| self.settle(id));
         }
         frame::write(frame::SETTINGS, frame::ACK, 0, &[], &mut self.side.output);
         Ok(())
@@ -659,8 +665,6 @@ impl Connection {
                         return Err(Fatal(Code::FlowControl));
                     }
                 }
-                let ids: Vec<u32> = self.streams.keys().copied().collect();
-                ids.into_iter().for_each(|id| self.settle(id));
                 Ok(())
             }
             MAX_FRAME_SIZE if !(frame::MAX_FRAME as u32..1 << 24).contains(&value) => {

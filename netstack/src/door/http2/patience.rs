@@ -45,7 +45,7 @@ impl Patience {
 const FULL: u32 = 2000;
 /// A ping or a settled window now and then, with much to spare.
 const A_SECOND: u32 = 100;
-/// A frame that only had to be read.
+/// A frame that only had to be read, or a setting.
 pub(super) const FRAME: u32 = 1;
 /// A request taken back, or broken, before it was answered: a connection to a place may have been made for it.
 pub(super) const RESET: u32 = 10;
