@@ -95,7 +95,7 @@ impl Engine {
     /// Notes how much memory a client's bytes take now.
     fn weigh(&mut self, key: usize) {
         if let Some(client) = self.clients.get_mut(key) {
-            let weight = client.talk.held();
+            let weight = client.held();
             self.ballast.change(client.weight, weight);
             client.weight = weight;
         }
