@@ -122,11 +122,12 @@ impl Exchange {
         if !flow.up.eof && self.request.relay(from, to, room).is_err() {
             return Progress::BadBody;
         }
+        // A place that has closed takes no more, but its answer may be there.
         if flow.client.eof && flow.client.input.is_empty() && !flow.up.eof {
             self.request.finish(&mut flow.up.output);
-        }
-        if flow.client.eof && flow.client.input.is_empty() && !self.request.is_done() {
-            return Progress::Broken;
+            if !self.request.is_done() {
+                return Progress::Broken;
+            }
         }
         self.answer(flow)
     }
