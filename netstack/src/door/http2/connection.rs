@@ -188,11 +188,7 @@ impl Connection {
         if stream.is_eager() && !std::mem::replace(&mut stream.is_sending, true) {
             self.sending.push_back(id);
         }
-        if self.credit >= CONNECTION_WINDOW / 2 {
-            let credit = std::mem::take(&mut self.credit);
-            self.receivable += i64::from(credit);
-            frame::window_update(0, credit, &mut self.side.output);
-        }
+        self.tell_credit();
     }
 
     /// Writes frames of the streams, one of each in turn, as long as there is room.
@@ -222,6 +218,7 @@ impl Connection {
                 }
             }
         }
+        self.tell_credit();
     }
 
     /// Requests that were finished since the last call.
@@ -323,6 +320,15 @@ impl Connection {
         let stall = (self.side.moved + limits.stall, Wait::Stall);
         let output = (!self.side.output.is_empty()).then_some(stall);
         output.or(self.began.map(|began| (began + limits.head, Wait::Head)))
+    }
+
+    /// Opens the connection's window again by what was passed on, or came for streams that ended.
+    fn tell_credit(&mut self) {
+        if self.credit >= CONNECTION_WINDOW / 8 {
+            let credit = std::mem::take(&mut self.credit);
+            self.receivable += i64::from(credit);
+            frame::window_update(0, credit, &mut self.side.output);
+        }
     }
 
     fn wake_if_working(&mut self, id: u32) {

@@ -119,3 +119,27 @@ fn every_setting_costs_patience_and_not_only_every_frame() {
     assert_eq!(end.0.kind, frame::GOAWAY);
     assert_eq!(end.1[4..], (Code::Calm as u32).to_be_bytes());
 }
+
+#[test]
+fn what_ended_streams_left_unread_is_given_back_to_the_others() {
+    let mut stage = Stage::new();
+    let mut ids = Vec::new();
+    for n in 0..4 {
+        let id = 2 * n + 1;
+        ids.push(id);
+        stage.take(&request(id, "POST", 0));
+        for _ in 0..8 {
+            let data = frame(frame::DATA, 0, id, &[b'x'; frame::MAX_FRAME]);
+            assert_eq!(stage.take(&data), [], "nobody reads it");
+        }
+    }
+    let mut given = 0;
+    for id in ids {
+        let reset = frame(frame::RST_STREAM, 0, id, &[0, 0, 0, 8]);
+        for (head, payload) in stage.take(&reset) {
+            assert_eq!((head.kind, head.stream), (frame::WINDOW_UPDATE, 0));
+            given += u32::from_be_bytes(payload.try_into().unwrap());
+        }
+    }
+    assert_eq!(given, 512 * 1024);
+}
