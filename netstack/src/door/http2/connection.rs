@@ -346,6 +346,7 @@ impl Connection {
             return Wrote::Nothing;
         };
         if !self.has_written_section
+            && !stream.is_broken()
             && let Some(first) = stream.flow.sections.first_mut()
         {
             first.insert(0, NO_TABLE);

@@ -12,6 +12,7 @@ use super::{
     },
     Connection,
     frame::{self, Code, Head},
+    hpack::NO_TABLE,
 };
 
 /// A client and the door's side of its connection.
@@ -142,4 +143,24 @@ fn what_ended_streams_left_unread_is_given_back_to_the_others() {
         }
     }
     assert_eq!(given, 512 * 1024);
+}
+
+#[test]
+fn the_first_section_that_is_written_gives_up_the_table() {
+    let mut stage = Stage::new();
+    stage.take(&request(1, "GET", frame::END_STREAM));
+    let stream = stage.connection.stream(1).unwrap();
+    stream.flow.sections.push(vec![0x88]);
+    stream.abort(Code::Internal, stage.now);
+    stage.connection.settle(1);
+    let kinds: Vec<u8> = stage.write().iter().map(|(head, _)| head.kind).collect();
+    assert_eq!(kinds, [frame::RST_STREAM]);
+    for (id, first) in [(3, NO_TABLE), (5, 0x88)] {
+        stage.take(&request(id, "GET", frame::END_STREAM));
+        let stream = stage.connection.stream(id).unwrap();
+        stream.flow.sections.push(vec![0x88]);
+        stage.connection.settle(id);
+        let (head, payload) = stage.write().remove(0);
+        assert_eq!((head.kind, payload[0]), (frame::HEADERS, first));
+    }
 }
