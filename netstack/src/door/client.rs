@@ -209,6 +209,11 @@ impl Client {
         self.closing.is_some() || self.is_handshaking()
     }
 
+    /// The memory it holds for bytes on their way.
+    pub(super) fn held(&self) -> usize {
+        self.hello.as_ref().map_or(0, Hello::held) + self.talk.held()
+    }
+
     /// Since when it has been of no use to anyone; `None` while it is.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         match &self.closing {

@@ -269,6 +269,47 @@ fn a_place_that_refuses_is_tried_once_more_after_a_pause() {
 }
 
 #[test]
+fn the_second_attempt_sends_the_whole_of_a_request_with_a_body() {
+    let mut stage = Stage::new();
+    let request = b"POST / HTTP/1.1\r\nHost: demo.otter\r\nContent-Length: 5\r\n\r\nhe";
+    stage.session.flow.client.input.push(request);
+    let (now, limits) = (stage.now, Limits::default());
+    let ask = stage.session.advance(&stage.site, now);
+    assert!(matches!(ask, Ask::Dial { .. }), "{ask:?}");
+    stage.session.linked(false, now);
+    // While the connection is on its way, more of the body comes.
+    assert_eq!(stage.session.advance(&stage.site, now), Ask::Nothing);
+    stage.session.flow.client.input.push(b"l");
+    assert_eq!(stage.session.advance(&stage.site, now), Ask::Nothing);
+    stage.session.failed(Failure::Unreachable, &stage.site, now);
+    let (at, wait) = stage.session.deadline(&limits);
+    stage.session.expire(wait, &stage.site, at);
+    stage.step(b"lo", &mut [].as_slice(), 1);
+    let sent = String::from_utf8(stage.outcome.to_place).unwrap();
+    assert!(
+        sent.starts_with("POST / HTTP/1.1\r\n") && sent.ends_with("\r\n\r\nhello"),
+        "{sent}"
+    );
+}
+
+#[test]
+fn a_whole_answer_is_passed_on_though_its_request_was_cut_short() {
+    let mut stage = Stage::new();
+    let request = b"POST / HTTP/1.1\r\nHost: demo.otter\r\nContent-Length: 5\r\n\r\nhe";
+    stage.step(request, &mut [].as_slice(), 1);
+    let answer = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno";
+    let flow = &mut stage.session.flow;
+    flow.up.input.push(answer);
+    (flow.up.eof, flow.client.eof) = (true, true);
+    stage.settle();
+    let said = String::from_utf8(stage.outcome.to_client).unwrap();
+    assert!(
+        said.starts_with("HTTP/1.1 413 ") && said.ends_with("\r\n\r\nno"),
+        "{said}"
+    );
+}
+
+#[test]
 fn every_wait_has_its_deadline() {
     let (mut stage, limits) = (Stage::new(), Limits::default());
     let now = stage.now;

@@ -8,7 +8,7 @@ use super::{
     buffer::Buffer,
     flow::Flow,
     head::{self, Lines},
-    limits::{Limits, MAX_RESPONSE_HEAD, OUTPUT_HIGH, REDIAL_PAUSE},
+    limits::{Limits, MAX_INTERIMS, MAX_RESPONSE_HEAD, OUTPUT_HIGH, REDIAL_PAUSE},
     request::{Origin, Request, Version},
     response::{Asked, Response},
     session::Wait,
@@ -30,6 +30,8 @@ pub(super) struct Exchange {
     /// Asking twice does no harm, so a connection used before may be tried.
     repeatable: bool,
     redialled: bool,
+    /// Interim answers so far.
+    interims: usize,
     status: Option<u16>,
     served: Served,
 }
@@ -93,6 +95,7 @@ impl Exchange {
             reply: Reply::Head { seen: 0 },
             link: Link::Wanted,
             redialled: false,
+            interims: 0,
             status: None,
             served: Served::begin(&request, origin, &place.name, now),
             request: request.body,
@@ -110,19 +113,21 @@ impl Exchange {
                     pooled: self.repeatable && !self.redialled,
                 };
             }
-            Link::Dialling | Link::Pausing { .. } => return Progress::Wait,
-            Link::Connecting | Link::Up { .. } => {}
+            // What is passed on before the connection is complete would be lost with it.
+            Link::Connecting | Link::Dialling | Link::Pausing { .. } => return Progress::Wait,
+            Link::Up { .. } => {}
         }
         let room = OUTPUT_HIGH.saturating_sub(flow.up.output.len());
         let (from, to) = (&mut flow.client.input, &mut flow.up.output);
         if !flow.up.eof && self.request.relay(from, to, room).is_err() {
             return Progress::BadBody;
         }
+        // A place that has closed takes no more, but its answer may be there.
         if flow.client.eof && flow.client.input.is_empty() && !flow.up.eof {
             self.request.finish(&mut flow.up.output);
-        }
-        if flow.client.eof && flow.client.input.is_empty() && !self.request.is_done() {
-            return Progress::Broken;
+            if !self.request.is_done() {
+                return Progress::Broken;
+            }
         }
         self.answer(flow)
     }
@@ -255,6 +260,11 @@ impl Exchange {
         };
         self.reply = Reply::Head { seen: 0 };
         if response.is_interim() {
+            self.interims += 1;
+            if self.interims > MAX_INTERIMS {
+                let why = "It sends interim answers without end.";
+                return Some(Progress::Lost(Failure::Nonsense(why)));
+            }
             if self.asked.version != Version::Http10 {
                 self.pass(&response, true, flow);
             }

@@ -47,6 +47,11 @@ impl Hello {
         Asked::More
     }
 
+    /// The memory it holds, in bytes.
+    pub(super) fn held(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// The bytes, for whoever answers.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes

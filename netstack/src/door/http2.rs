@@ -14,6 +14,8 @@
 //! | `frame`, `hpack`, `huffman` | the formats |
 
 mod connection;
+#[cfg(test)]
+mod conversations;
 mod frame;
 pub(super) mod hpack;
 mod huffman;

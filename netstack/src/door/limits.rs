@@ -106,6 +106,8 @@ const OWN_DESCRIPTORS: u64 = 64;
 pub(super) const MAX_REQUEST_HEAD: usize = 32 * 1024;
 /// The most bytes of a response's head: some services set very large cookies.
 pub(super) const MAX_RESPONSE_HEAD: usize = 64 * 1024;
+/// Interim answers to one request: a `100 Continue` and some hints, with much to spare.
+pub(super) const MAX_INTERIMS: usize = 8;
 /// Bytes read from a socket at once: less costs half as much again per byte, more gains nothing.
 pub(super) const READ: usize = 64 * 1024;
 /// Unread input is held back in the kernel beyond this.

@@ -95,7 +95,7 @@ impl Engine {
     /// Notes how much memory a client's bytes take now.
     fn weigh(&mut self, key: usize) {
         if let Some(client) = self.clients.get_mut(key) {
-            let weight = client.talk.held();
+            let weight = client.held();
             self.ballast.change(client.weight, weight);
             client.weight = weight;
         }
@@ -203,9 +203,12 @@ impl Engine {
             });
         };
         connection.receive(&self.site, now);
-        while let Some(stream) =
-            http2(&mut self.clients, key).and_then(|connection| connection.next_ready())
-        {
+        // A stream whose turn was long enough is ready again: it has another in the next round.
+        for _ in 0..connection.count_ready() {
+            let connection = http2(&mut self.clients, key);
+            let Some(stream) = connection.and_then(Connection::next_ready) else {
+                break;
+            };
             let owner = Owner {
                 client: key,
                 stream,
@@ -240,7 +243,7 @@ impl Engine {
         Ok(Round { moved, next })
     }
 
-    /// Does for one stream what can be done now.
+    /// Does for one stream what can be done now, or in one turn.
     fn stream(&mut self, owner: Owner, now: Instant) -> usize {
         let mut moved = 0;
         loop {
@@ -255,6 +258,12 @@ impl Engine {
             step += self.flush(owner, now);
             moved += step;
             if step == 0 && !granted {
+                return moved;
+            }
+            if moved > TURN_BYTES {
+                if let Some(connection) = http2(&mut self.clients, owner.client) {
+                    connection.wake(owner.stream);
+                }
                 return moved;
             }
         }

@@ -626,6 +626,57 @@ fn services_that_fail_cost_their_own_stream_only() {
 }
 
 #[test]
+fn endless_interim_answers_cost_their_own_request_only() {
+    let demo = Upstream::tcp(|mut connection| {
+        while let Some(request) = connection.request() {
+            if request.path == "/endless" {
+                let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(1000);
+                while connection.writer.write_all(hints.as_bytes()).is_ok() {}
+                return;
+            }
+            connection.answer("200 OK", "fine");
+        }
+    });
+    let door = Door::with_demo(&demo.at);
+    let mut peer = Peer::new(&door);
+    peer.send(&get(1, "/endless"));
+    let page = String::from_utf8(peer.body(1)).unwrap();
+    assert!(page.contains("no proper answer"), "{page}");
+    peer.send(&get(3, "/"));
+    assert_eq!(peer.body(3), b"fine");
+    let mut client = door.client();
+    let mut answer = client.get("demo.otter.local", "/endless").unwrap();
+    while answer.status < 200 {
+        answer = client.answer().unwrap();
+    }
+    assert_eq!(answer.status, 502);
+    assert_eq!(client.get("demo.otter.local", "/").unwrap().body, b"fine");
+    door.close();
+}
+
+#[test]
+fn data_on_its_way_to_a_stream_that_the_door_reset_harms_no_other() {
+    let demo = Upstream::tcp(|mut connection| {
+        while let Some(head) = connection.head() {
+            if head.starts_with("POST ") {
+                return connection.say("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+            }
+            connection.answer("200 OK", "fine");
+        }
+    });
+    let door = Door::with_demo(&demo.at);
+    let mut peer = Peer::new(&door);
+    let post = request("POST", "/", &[]);
+    peer.send(&frame(HEADERS, END_HEADERS, 1, &post));
+    let reset = peer.until(|frame| frame.kind == RST_STREAM).unwrap();
+    assert_eq!(reset.stream, 1);
+    peer.send(&frame_of(DATA, 1, b"on its way"));
+    peer.send(&get(3, "/"));
+    assert_eq!(peer.body(3), b"fine");
+    door.close();
+}
+
+#[test]
 fn a_door_that_closes_lets_requests_finish() {
     let demo = Upstream::tcp(|mut connection| {
         while connection.request().is_some() {

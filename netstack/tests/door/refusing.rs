@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netstack::door::Limits;
+use netstack::door::{Limits, RouteKind};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 use crate::{
@@ -236,6 +236,34 @@ fn a_service_that_holds_its_requests_is_not_given_more_than_its_share() {
             .unwrap()
             .contains("too many open requests")
     );
+    door.close();
+}
+
+#[test]
+fn half_a_client_hello_counts_as_memory() {
+    let limits = Limits {
+        bytes: 256 << 10,
+        ..Limits::default()
+    };
+    let door = Door::open(&nobody(), &nobody(), limits);
+    let mut config = door.config.clone();
+    config.routes[0].kind = RouteKind::PassThrough;
+    door.configure(config);
+    // A record that would be 16 KiB, of which 12 come.
+    let mut half = b"\x16\x03\x01\x3f\xff\x01\x00\x3f\xfb".to_vec();
+    half.resize(12 << 10, 0);
+    let undecided: Vec<TcpStream> = (0..60)
+        .map(|_| {
+            let mut socket = client::connect(door.https);
+            let _ = socket.write_all(&half);
+            socket
+        })
+        .collect();
+    until("the closing of the heaviest", || {
+        let log = door.log.lock().unwrap();
+        log.iter().any(|line| line.contains("took too much memory"))
+    });
+    drop(undecided);
     door.close();
 }
 

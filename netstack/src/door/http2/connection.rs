@@ -47,7 +47,7 @@ pub(in super::super) struct Connection {
     receivable: i64,
     credit: u32,
     patience: Patience,
-    /// Streams that we reset: what still comes for them is the past's.
+    /// Streams that ended before their requests: what still comes for them is the past's.
     forgotten: VecDeque<u32>,
     has_written_section: bool,
     end: Option<End>,
@@ -140,6 +140,11 @@ impl Connection {
         }
     }
 
+    /// How many streams may have something to do.
+    pub(in super::super) fn count_ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// A stream that may have something to do.
     pub(in super::super) fn next_ready(&mut self) -> Option<u32> {
         while let Some(id) = self.ready.pop_front() {
@@ -183,11 +188,7 @@ impl Connection {
         if stream.is_eager() && !std::mem::replace(&mut stream.is_sending, true) {
             self.sending.push_back(id);
         }
-        if self.credit >= CONNECTION_WINDOW / 2 {
-            let credit = std::mem::take(&mut self.credit);
-            self.receivable += i64::from(credit);
-            frame::window_update(0, credit, &mut self.side.output);
-        }
+        self.tell_credit();
     }
 
     /// Writes frames of the streams, one of each in turn, as long as there is room.
@@ -217,6 +218,7 @@ impl Connection {
                 }
             }
         }
+        self.tell_credit();
     }
 
     /// Requests that were finished since the last call.
@@ -320,6 +322,15 @@ impl Connection {
         output.or(self.began.map(|began| (began + limits.head, Wait::Head)))
     }
 
+    /// Opens the connection's window again by what was passed on, or came for streams that ended.
+    fn tell_credit(&mut self) {
+        if self.credit >= CONNECTION_WINDOW / 8 {
+            let credit = std::mem::take(&mut self.credit);
+            self.receivable += i64::from(credit);
+            frame::window_update(0, credit, &mut self.side.output);
+        }
+    }
+
     fn wake_if_working(&mut self, id: u32) {
         if self
             .streams
@@ -335,6 +346,7 @@ impl Connection {
             return Wrote::Nothing;
         };
         if !self.has_written_section
+            && !stream.is_broken()
             && let Some(first) = stream.flow.sections.first_mut()
         {
             first.insert(0, NO_TABLE);
@@ -354,9 +366,10 @@ impl Connection {
         self.served.extend(stream.served());
         self.orphans.extend(stream.flow.link.take());
         self.credit += stream.unread();
-        if !stream.flow.client.eof && !stream.is_broken() {
-            // The answer is whole without the rest of the request. A reset at once would be within
-            // RFC 9113, 8.1, but makes some clients forget the answer: only more data is reset.
+        if !stream.flow.client.eof {
+            // More of the request may be on its way, though the stream was reset or the answer is
+            // whole without it. In the latter case a reset at once would be within RFC 9113, 8.1,
+            // but makes some clients forget the answer: only more data is reset.
             self.forget(id);
         }
     }
@@ -455,8 +468,7 @@ impl Connection {
         }
         if length > stream.receivable {
             self.credit += payload.len() as u32;
-            self.reset_stream(head.stream, Code::FlowControl, now);
-            return Ok(());
+            return self.reset_stream(head.stream, Code::FlowControl, now);
         }
         stream.receivable -= length;
         let padding = payload.len() - data.len();
@@ -464,9 +476,7 @@ impl Connection {
         stream.skip(padding);
         match stream.receive(data, ends, now) {
             Ok(()) => self.wake(head.stream),
-            Err(code) => {
-                self.reset_stream(head.stream, code, now);
-            }
+            Err(code) => return self.reset_stream(head.stream, code, now),
         }
         Ok(())
     }
@@ -551,12 +561,12 @@ impl Connection {
             return Err(Fatal(Code::StreamClosed));
         }
         if !ends || !section.is_trailer() {
-            self.reset_stream(id, Code::Protocol, now);
-        } else if let Err(code) = stream.receive(&[], true, now) {
-            self.reset_stream(id, code, now);
-        } else {
-            self.wake(id);
+            return self.reset_stream(id, Code::Protocol, now);
         }
+        if let Err(code) = stream.receive(&[], true, now) {
+            return self.reset_stream(id, code, now);
+        }
+        self.wake(id);
         Ok(())
     }
 
@@ -612,10 +622,9 @@ impl Connection {
                     } else {
                         Code::FlowControl
                     };
-                    self.reset_stream(head.stream, code, now);
-                } else {
-                    self.settle(head.stream);
+                    return self.reset_stream(head.stream, code, now);
                 }
+                self.settle(head.stream);
             }
         }
         if by < WORTHWHILE {
@@ -635,10 +644,16 @@ impl Connection {
             return self.spend(patience::FRAME, now);
         }
         self.greeting = Greeting::Done;
-        self.spend(patience::FRAME, now)?;
-        for setting in payload.chunks_exact(6) {
+        let settings = payload.chunks_exact(6);
+        self.spend(patience::FRAME + settings.len() as u32, now)?;
+        let before = self.first_window;
+        for setting in settings {
             let name = u16::from_be_bytes([setting[0], setting[1]]);
             self.set(name, word(&setting[2..])?)?;
+        }
+        if self.first_window > before {
+            let ids: Vec<u32> = self.streams.keys().copied().collect();
+            ids.into_iter().for_each(|id| self.settle(id));
         }
         frame::write(frame::SETTINGS, frame::ACK, 0, &[], &mut self.side.output);
         Ok(())
@@ -657,8 +672,6 @@ impl Connection {
                         return Err(Fatal(Code::FlowControl));
                     }
                 }
-                let ids: Vec<u32> = self.streams.keys().copied().collect();
-                ids.into_iter().for_each(|id| self.settle(id));
                 Ok(())
             }
             MAX_FRAME_SIZE if !(frame::MAX_FRAME as u32..1 << 24).contains(&value) => {
@@ -706,14 +719,14 @@ impl Connection {
             _ => Code::FrameSize,
         };
         if self.streams.contains_key(&head.stream) {
-            self.reset_stream(head.stream, code, now);
-            return Ok(());
+            return self.reset_stream(head.stream, code, now);
         }
         Err(Fatal(code))
     }
 
-    /// Resets a stream of ours, which is then forgotten.
-    fn reset_stream(&mut self, id: u32, code: Code, now: Instant) {
+    /// Resets a stream for what the client did, which costs it as much as a reset of its own.
+    fn reset_stream(&mut self, id: u32, code: Code, now: Instant) -> Result<(), Fatal> {
+        self.spend(patience::RESET, now)?;
         if let Some(mut stream) = self.streams.remove(&id) {
             self.credit += stream.unread();
             stream.abort(code, now);
@@ -722,6 +735,7 @@ impl Connection {
         }
         frame::reset(id, code, &mut self.side.output);
         self.forget(id);
+        Ok(())
     }
 
     fn forget(&mut self, id: u32) {

@@ -17,6 +17,8 @@ pub(super) struct Section {
     text: Vec<u8>,
     /// Where each name and each value ends in `text`.
     ends: Vec<(usize, usize)>,
+    /// How many of them are pieces of the one cookie field.
+    crumbs: usize,
     /// There was more than is taken of any request.
     overflowed: bool,
 }
@@ -80,10 +82,14 @@ impl Section {
 
     fn push(&mut self, name: &[u8], value: &[u8]) {
         let size = self.text.len() + name.len() + value.len();
-        if size > MAX_REQUEST_HEAD || self.ends.len() >= MAX_FIELDS + PSEUDO_FIELDS {
+        let is_crumb = name == b"cookie";
+        let counted = self.ends.len() - self.crumbs;
+        let is_full = !is_crumb && counted >= MAX_FIELDS + PSEUDO_FIELDS;
+        if size > MAX_REQUEST_HEAD || is_full {
             self.overflowed = true;
             return;
         }
+        self.crumbs += usize::from(is_crumb);
         self.text.extend_from_slice(name);
         let end = self.text.len();
         self.text.extend_from_slice(value);
@@ -329,6 +335,24 @@ mod tests {
         let mut section = Section::default();
         (0..100_000).for_each(|_| section.push(b"a", &[b'b'; 4000]));
         assert!(section.text.len() <= MAX_REQUEST_HEAD);
+        assert_eq!(
+            section.request(false).map(drop),
+            Err(Wrong::Refused(TOO_LARGE))
+        );
+    }
+
+    /// A browser splits its cookies into as many fields (RFC 9113, 8.2.3).
+    #[test]
+    fn cookies_are_one_field_in_however_many_pieces() {
+        let crumbs = vec![("cookie", "a=b"); 150];
+        let head = forwarded(&with(&crumbs), false);
+        let expected = format!("\r\ncookie: {}a=b\r\n", "a=b; ".repeat(149));
+        assert!(head.contains(&expected), "{head}");
+        let too_many = request(&with(&[("x", "y"); 101]), false);
+        assert_eq!(too_many.map(drop), Err(Wrong::Refused(TOO_LARGE)));
+        let mut section = Section::default();
+        (0..100_000).for_each(|_| section.push(b"cookie", b""));
+        assert!(section.ends.len() <= MAX_REQUEST_HEAD / 6);
         assert_eq!(
             section.request(false).map(drop),
             Err(Wrong::Refused(TOO_LARGE))

@@ -1,8 +1,8 @@
 //! What a client may do that costs us something and brings it nothing: resets, pings, settings,
 //! empty frames.
 //!
-//! The floods of CVE-2019-9511 to -9518 and the rapid reset of CVE-2023-44487 are such things in
-//! great number. Each costs a token; tokens come back with time and with requests that were served.
+//! The floods of CVE-2019-9511 to -9518, the rapid reset of CVE-2023-44487 and the resets that we
+//! are made to send (CVE-2025-8671) are such things in great number. Each costs a token; tokens come back with time and with requests that were served.
 
 use std::time::Instant;
 
@@ -45,9 +45,9 @@ impl Patience {
 const FULL: u32 = 2000;
 /// A ping or a settled window now and then, with much to spare.
 const A_SECOND: u32 = 100;
-/// A frame that only had to be read.
+/// A frame that only had to be read, or a setting.
 pub(super) const FRAME: u32 = 1;
-/// A request taken back before it was answered: a connection to a place may have been made for it.
+/// A request taken back, or broken, before it was answered: a connection to a place may have been made for it.
 pub(super) const RESET: u32 = 10;
 /// What a request that was served gives back.
 pub(super) const SERVED: u32 = 10;
