@@ -166,6 +166,32 @@ fn bodies_cut_short_are_gone_on_with() {
     assert!(outcome.received < length + SKIPPED, "{outcome:?}");
 }
 
+#[test]
+fn a_server_without_ranges_that_always_breaks_at_one_place_is_left_for_the_next() {
+    let folder = Folder::new("same-place");
+    package(&folder.path("a.s9pk"), 1 << 20, Some(13));
+    let file = fs::read(folder.path("a.s9pk")).unwrap();
+    let (asked, requests) = mpsc::channel();
+    let breaking = Server::new({
+        let file = file.clone();
+        move |request| {
+            asked.send(request.count).unwrap();
+            let mut answer = whole(&file, "\"a\"");
+            // Not for ever, so that a download that is held up ends, and the test with it.
+            if request.count < HELD_UP {
+                answer.truncate(500_000);
+            }
+            Some(answer)
+        }
+    });
+    let good = Server::new(move |request| Some(part(&file, &request, "\"a\"")));
+    let urls = [breaking.url(), good.url()];
+    download(&[&urls[0], &urls[1]], &folder.path("b.s9pk")).unwrap();
+    assert!(same(&folder.path("a.s9pk"), &folder.path("b.s9pk")));
+    let count = requests.try_iter().count();
+    assert!(count <= 5, "{count}");
+}
+
 /// The server's file changes while it is downloaded. `new` is the other one.
 fn changing(old: Vec<u8>, new: Vec<u8>) -> Server {
     Server::new(move |request| {
@@ -473,5 +499,7 @@ fn certificates(folder: &Folder) -> String {
 
 /// Small parts that came with the tables may be received again rather than asked around.
 const SKIPPED: u64 = 128 << 10;
+/// Requests until a server that always breaks does so no more.
+const HELD_UP: usize = 30;
 /// For what should take milliseconds, on a machine with everything else to do.
 const PATIENCE: Duration = Duration::from_secs(120);
