@@ -173,6 +173,11 @@ fn list(store: &TrustStore) -> String {
             lines.push(format!("{id}: {} ({why})\n", trusted.key.fingerprint()));
         }
     }
+    for (id, fingerprint) in store.pinned() {
+        lines.push(format!(
+            "{id}: {fingerprint} (known to an earlier version)\n"
+        ));
+    }
     lines.concat()
 }
 
