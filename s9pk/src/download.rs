@@ -242,6 +242,7 @@ impl ReadAt for Job {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let Parts { origin, store } = &mut *self.parts();
         let length = store.length();
+        origin.look_ahead(0);
         read_through(origin, store, length, buffer, offset)
     }
 }

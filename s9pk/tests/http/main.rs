@@ -12,9 +12,9 @@ mod server;
 use std::{fs, io::Write, net::TcpListener, path::Path, sync::mpsc, thread, time::Duration};
 
 use s9pk::{
-    Archive, Download, DownloadError, Outcome,
+    Archive, Download, DownloadError, Key, Outcome, ReadAt,
     http::{FetchError, Remote, Settings, Url, pem_roots},
-    limits,
+    limits, rewrite,
 };
 
 use crate::{
@@ -63,6 +63,35 @@ fn one_entry_is_fetched_with_one_request_and_verified() {
     }
     assert_eq!(archive.source().requests(), before + 2);
     archive.verify().unwrap();
+}
+
+#[test]
+fn verifying_and_writing_again_ask_once_for_each_file_at_most() {
+    let folder = Folder::new("again");
+    package(&folder.path("a.s9pk"), 8 << 20, Some(14));
+    let nginx = Nginx::plain(&folder.path(""));
+    let source: Box<dyn ReadAt> = Box::new(remote(&url(&nginx, "a.s9pk")));
+    assert!((&source).is_far(), "whoever holds it");
+    let archive = Archive::open(remote(&url(&nginx, "a.s9pk"))).unwrap();
+    let paths = archive.tree().walk().map(|(path, _)| path);
+    let files = paths.filter(|path| archive.has_file(path)).count() as u64;
+
+    let key = Key::from_seed(&[8; 32]);
+    let write = |name| fs::File::create(folder.path(name)).unwrap();
+    let steps: [&dyn Fn() -> Result<(), s9pk::Error>; 3] = [
+        &|| archive.verify(),
+        &|| rewrite::resign(&archive, &key, &mut write("b.s9pk")).map(drop),
+        &|| rewrite::select(&archive, "x86_64", &mut write("c.s9pk")).map(drop),
+    ];
+    for step in steps {
+        let before = archive.source().requests();
+        step().unwrap();
+        let requests = archive.source().requests() - before;
+        assert!(requests <= files, "{requests} for {files} files");
+    }
+    let resigned = Archive::open(fs::File::open(folder.path("b.s9pk")).unwrap()).unwrap();
+    resigned.verify().unwrap();
+    assert_eq!(resigned.root_sighash(), archive.root_sighash());
 }
 
 #[test]
