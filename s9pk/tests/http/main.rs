@@ -9,7 +9,15 @@ mod nginx;
 mod proxy;
 mod server;
 
-use std::{fs, io::Write, net::TcpListener, path::Path, sync::mpsc, thread, time::Duration};
+use std::{
+    fs,
+    io::{ErrorKind, Write},
+    net::TcpListener,
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use s9pk::{
     Archive, Download, DownloadError, Key, Outcome, ReadAt,
@@ -327,6 +335,56 @@ fn a_mirror_with_damaged_bytes_is_left_for_the_next() {
     assert!(same(&folder.path("a.s9pk"), &target));
     // What was verified before is not fetched again.
     assert!(outcome.received < outcome.length, "{outcome:?}");
+}
+
+/// A server that begins a TLS record and sends the rest of it bit by bit; at last, after what is
+/// ages to a client that keeps to its limits, it hangs up. Gives its URL, and word of clients.
+fn trickling() -> (String, mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/a.s9pk", listener.local_addr().unwrap());
+    let (met, clients) = mpsc::channel();
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        // Of a handshake, 16 KiB long.
+        let mut more = client.write_all(b"\x16\x03\x03\x40\x00\x02");
+        met.send(()).unwrap();
+        for _ in 0..6000 {
+            if more.is_err() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+            more = client.write_all(b"\0");
+        }
+    });
+    (url, clients)
+}
+
+#[test]
+fn a_tls_server_that_sends_bit_by_bit_does_not_outlast_the_time_to_connect() {
+    let folder = Folder::new("trickle");
+    let (url, _clients) = trickling();
+    let mut job = job(&[&url], &folder.path("b.s9pk"));
+    job.settings.tries = 1;
+    job.settings.connect = Duration::from_secs(2);
+    let error = job.run(&mut |_| ()).unwrap_err();
+    let DownloadError::Fetch(FetchError::Connect { source, .. }) = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(source.kind(), ErrorKind::TimedOut, "{error}");
+}
+
+#[test]
+fn a_tls_server_that_sends_bit_by_bit_does_not_hold_up_a_cancellation() {
+    let folder = Folder::new("trickle-cancelled");
+    let (url, clients) = trickling();
+    let stopped = job(&[&url], &folder.path("b.s9pk"));
+    let cancel = stopped.settings.cancel.clone();
+    let running = thread::spawn(move || stopped.run(&mut |_| ()));
+    clients.recv_timeout(PATIENCE).unwrap();
+    cancel.cancel();
+    let error = running.join().unwrap().unwrap_err();
+    let cancelled = matches!(error, DownloadError::Fetch(FetchError::Cancelled));
+    assert!(cancelled, "{error}");
 }
 
 #[test]
