@@ -128,6 +128,16 @@ impl Origin {
         self.failed(FetchError::Damaged { url, path })
     }
 
+    /// The length that was learnt can't be true: the server that said it is not asked again. Nothing
+    /// may have been fetched yet.
+    pub(crate) fn oversized(&mut self, length: u64) -> Result<(), FetchError> {
+        self.live = None;
+        self.length = None;
+        self.header.clear();
+        let url = self.mirrors.now().url.to_string();
+        self.failed(FetchError::Oversized { url, length })
+    }
+
     /// Where the body stands that has all of the file, if that is what a server without ranges is
     /// sending: what is skipped of it has to be fetched from its beginning again.
     pub(crate) fn flows_from(&self) -> Option<u64> {

@@ -337,6 +337,38 @@ fn a_mirror_with_damaged_bytes_is_left_for_the_next() {
     assert!(outcome.received < outcome.length, "{outcome:?}");
 }
 
+#[test]
+fn a_mirror_that_says_an_impossible_length_is_left_for_the_next() {
+    let folder = Folder::new("oversized");
+    let file = small(&folder);
+    for length in [u64::MAX, i64::MAX as u64] {
+        let lying = Server::new({
+            let file = file.clone();
+            move |request: Request| {
+                let end = request.range.end.min(file.len());
+                let body = &file[request.range.start.min(end)..end];
+                let range = format!("{}-{}", request.range.start, end - 1);
+                let head = format!(
+                    "HTTP/1.1 206 Partial Content\r\nETag: \"a\"\r\nContent-Length: {}\r\n\
+                     Content-Range: bytes {range}/{length}\r\n\r\n",
+                    body.len()
+                );
+                Some([head.as_bytes(), body].concat())
+            }
+        });
+        let good = Server::new({
+            let file = file.clone();
+            move |request| Some(part(&file, &request, "\"a\""))
+        });
+        let target = folder.path(&format!("{length}.s9pk"));
+        let error = download(&[&lying.url()], &target).unwrap_err();
+        assert!(!matches!(error, DownloadError::Store { .. }), "{error}");
+        assert!(!target.with_extension("s9pk.part").exists(), "{error}");
+        download(&[&lying.url(), &good.url()], &target).unwrap();
+        assert!(same(&folder.path("a.s9pk"), &target));
+    }
+}
+
 /// A server that begins a TLS record and sends the rest of it bit by bit; at last, after what is
 /// ages to a client that keeps to its limits, it hangs up. Gives its URL, and word of clients.
 fn trickling() -> (String, mpsc::Receiver<()>) {
