@@ -1,6 +1,6 @@
 //! Packages over HTTP: read in parts, downloaded whole, whatever network and servers do.
 //!
-//! Needs Debian's nginx (`nginx-light`), which `cargo prove` installs.
+//! Needs Debian's nginx (`nginx-light`) and setpriv (`util-linux`), which `cargo prove` installs.
 
 mod folder;
 #[allow(dead_code, reason = "the tests of `pilot` use them too")]
