@@ -72,6 +72,10 @@ pub const TO_UNIT: &[Tool] = &[
         program: "nginx",
         package: "nginx-light",
     },
+    Tool {
+        program: "setpriv",
+        package: "util-linux",
+    },
 ];
 
 /// What suites take beside the box.

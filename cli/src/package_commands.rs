@@ -17,7 +17,9 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use s9pk::{Archive, Key, LeftOut, Profile, ReadAt, extract::extract, http::is_url, rewrite};
+use s9pk::{
+    Archive, Key, LeftOut, Profile, ReadAt, durable, extract::extract, http::is_url, rewrite,
+};
 
 pub(crate) use self::error::PackageError;
 use self::error::at;
@@ -210,7 +212,7 @@ impl Package {
     }
 }
 
-/// Makes the file at `path` with `write`, or leaves what was there.
+/// Makes the file at `path` with `write`, durably, or leaves what was there.
 fn replace(
     path: &Path,
     write: impl FnOnce(&mut File) -> Result<(), s9pk::Error>,
@@ -221,8 +223,13 @@ fn replace(
     let written = options
         .open(&partial)
         .map_err(PackageError::io(&partial))
-        .and_then(|mut file| write(&mut file).map_err(at(path)))
-        .and_then(|()| fs::rename(&partial, path).map_err(PackageError::io(path)));
+        .and_then(|mut file| {
+            write(&mut file).map_err(at(path))?;
+            // Renamed before its bytes are on the disk, it would be empty after a power cut.
+            file.sync_all().map_err(PackageError::io(&partial))
+        })
+        .and_then(|()| fs::rename(&partial, path).map_err(PackageError::io(path)))
+        .and_then(|()| durable::sync_folder_of(path).map_err(PackageError::io(path)));
     if written.is_err() {
         // What went wrong is said already; a partial file that stays adds nothing to it.
         let _ = fs::remove_file(&partial);
@@ -262,8 +269,13 @@ fn keygen(path: &Path) -> Result<String, PackageError> {
         .create_new(true)
         .mode(OWNER_ONLY)
         .open(path);
-    file.and_then(|mut file| file.write_all(pem.as_bytes()))
-        .map_err(PackageError::io(path))?;
+    let made = file.and_then(|mut file| {
+        file.write_all(pem.as_bytes())?;
+        // What is signed with it may be published at once: it must not be lost.
+        file.sync_all()?;
+        durable::sync_folder_of(path)
+    });
+    made.map_err(PackageError::io(path))?;
     Ok(show::key(&key.public()))
 }
 

@@ -148,7 +148,8 @@ impl<R: ReadAt> Archive<R> {
         expect(hash, entry, path, extent)
     }
 
-    /// Reads and verifies every file, on all cores, in 1 MiB of memory.
+    /// Reads and verifies every file, on all cores, in 1 MiB of memory; what is at a server, in the
+    /// order in which it lies there.
     pub fn verify(&self) -> Result<(), Error> {
         self.verify_with(|_| ())
     }
@@ -162,9 +163,13 @@ impl<R: ReadAt> Archive<R> {
                 let size = entry.size;
                 let extent = Extent { position, size };
                 extent.within(self.length, self.tree.path(index))?;
-                files.push(index);
+                files.push((position, index));
             }
         }
+        if self.source.is_far() {
+            files.sort_unstable();
+        }
+        let files: Vec<_> = files.into_iter().map(|(_, index)| index).collect();
         verify::verify(&self.source, &self.tree, &files, progress)
     }
 

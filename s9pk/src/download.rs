@@ -129,8 +129,16 @@ impl Download {
     }
 
     fn begin(&self, mut origin: Origin) -> Result<Job, DownloadError> {
-        let length = origin.learn(LEAD)?;
-        let mut store = Store::create(&self.target, length).map_err(self.disk())?;
+        let (length, mut store) = loop {
+            let length = origin.learn(LEAD)?;
+            match (Store::create(&self.target, length), length) {
+                (Ok(store), _) => break (length, store),
+                (Err(error), Some(length)) if error.kind() == io::ErrorKind::FileTooLarge => {
+                    origin.oversized(length)?;
+                }
+                (Err(error), _) => return Err(self.disk()(error)),
+            }
+        };
         let mut put = |position, bytes: &[u8]| store.put(position, bytes);
         let begun = match length {
             Some(length) => origin.fetch(0..length.min(LEAD), &mut put),
@@ -242,6 +250,7 @@ impl ReadAt for Job {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let Parts { origin, store } = &mut *self.parts();
         let length = store.length();
+        origin.look_ahead(0);
         read_through(origin, store, length, buffer, offset)
     }
 }

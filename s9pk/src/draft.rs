@@ -183,10 +183,13 @@ impl Content<'_> {
                 let file = File::open(host).map_err(Error::io(host.display().to_string()))?;
                 Box::new(file)
             }
-            Self::Part { source, extent, .. } => Box::new(Part {
-                source: *source,
-                rest: *extent,
-            }),
+            Self::Part { source, extent, .. } => {
+                source.advise(*extent);
+                Box::new(Part {
+                    source: *source,
+                    rest: *extent,
+                })
+            }
         })
     }
 }

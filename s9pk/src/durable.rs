@@ -11,13 +11,8 @@ use std::{
 /// Written beside it under another name, synced, renamed, and the folder synced. What a crash
 /// leaves of the other name is overwritten by the next call.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+    let (Some(folder), Some(name)) = (folder_of(path), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
-    };
-    // A path of one name is in the working folder, which has no name in it.
-    let folder = match folder.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => folder,
     };
     let mut temporary = name.to_owned();
     temporary.push(".new");
@@ -26,7 +21,23 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
+    sync_folder_of(path)
+}
+
+/// Makes durable that the file at `path` has this name: it was made, renamed or removed.
+pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = folder_of(path).ok_or(io::ErrorKind::InvalidInput)?;
     File::open(folder)?.sync_all()
+}
+
+/// The folder that the file at `path` is in.
+pub(crate) fn folder_of(path: &Path) -> Option<&Path> {
+    let folder = path.parent()?;
+    // A path of one name is in the working folder, which has no name in it.
+    Some(match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    })
 }
 
 #[cfg(test)]

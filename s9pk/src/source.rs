@@ -51,6 +51,12 @@ pub trait ReadAt: Sync {
     fn advise(&self, extent: Extent) {
         let _ = extent;
     }
+
+    /// Whether reading in order, by one reader, costs much less than any other way: each jump is a
+    /// request to a server.
+    fn is_far(&self) -> bool {
+        false
+    }
 }
 
 impl ReadAt for File {
@@ -100,6 +106,10 @@ impl<R: ReadAt + ?Sized> ReadAt for &R {
     fn advise(&self, extent: Extent) {
         (**self).advise(extent);
     }
+
+    fn is_far(&self) -> bool {
+        (**self).is_far()
+    }
 }
 
 impl<R: ReadAt + ?Sized> ReadAt for Box<R> {
@@ -113,6 +123,10 @@ impl<R: ReadAt + ?Sized> ReadAt for Box<R> {
 
     fn advise(&self, extent: Extent) {
         (**self).advise(extent);
+    }
+
+    fn is_far(&self) -> bool {
+        (**self).is_far()
     }
 }
 

@@ -14,10 +14,17 @@ use blake3::{
     hazmat::{self, ChainingValue, HasherExt, Mode},
 };
 
-use crate::{error::Error, hash::Hash, source::ReadAt, toc::Kind, tree::Tree};
+use crate::{
+    error::Error,
+    hash::Hash,
+    source::{Extent, ReadAt},
+    toc::Kind,
+    tree::Tree,
+};
 
 /// Verifies the files of `tree` that are at `files`, all within the source, telling `progress` how
-/// many bytes are done. Of several that are wrong, the first is named.
+/// many bytes are done. Of several that are wrong, the first is named. What is far is read in the
+/// order of `files`, front to back.
 pub(crate) fn verify<R: ReadAt>(
     source: &R,
     tree: &Tree,
@@ -26,6 +33,7 @@ pub(crate) fn verify<R: ReadAt>(
 ) -> Result<(), Error> {
     let sizes = files.iter().map(|file| tree.entry(*file).size);
     let threads = match sizes.fold(0, u64::saturating_add) {
+        _ if source.is_far() => 1,
         ..ALONE => 1,
         _ => thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_THREADS)),
     };
@@ -84,6 +92,8 @@ impl<R: ReadAt, P: FnMut(u64) + Send> Work<'_, R, P> {
             return Ok(());
         };
         let file = File { index, position };
+        let size = entry.size;
+        self.source.advise(Extent { position, size });
         let got: Hash = if entry.size <= LEAF {
             self.leaf(file, 0, entry.size, |hasher| hasher.finalize().into())?
         } else {

@@ -3,7 +3,7 @@
 mod client;
 mod fake;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use client::Dashboard;
 use fake::Fake;
@@ -122,18 +122,29 @@ async fn a_log_that_hangs_holds_up_nothing() {
         .change(|snapshot| snapshot.status.log.push("From PID 1.".to_owned()));
     let mut socket = dashboard.network().upgrade(&[]).await.unwrap();
     let mut page = Page::default();
-    let began = Instant::now();
-    dashboard
-        .host
-        .change(|snapshot| snapshot.services[0].restarts = 1);
-    while page.restarts() < 1 {
-        page.take(&client::frame(&mut socket).await);
+    // A change comes while the log is waited for. On a busy machine it may do so a little too late;
+    // if the log held it up, it always would.
+    let mut tries = 1..=30;
+    let held_up = |before: u64| dashboard.host.lost_log().1 > before;
+    loop {
+        let restarts = tries.next().expect("each change came after the log");
+        let before = loop {
+            let (asked, given_up) = dashboard.host.lost_log();
+            if asked > given_up {
+                break given_up;
+            }
+            page.take(&client::frame(&mut socket).await);
+        };
+        dashboard
+            .host
+            .change(|snapshot| snapshot.services[0].restarts = restarts);
+        while page.restarts() < u64::from(restarts) {
+            page.take(&client::frame(&mut socket).await);
+        }
+        if !held_up(before) {
+            break;
+        }
     }
-    assert!(
-        began.elapsed() < Duration::from_millis(900),
-        "{:?}",
-        began.elapsed()
-    );
     while page.log.is_empty() {
         page.take(&client::frame(&mut socket).await);
     }
@@ -209,7 +220,7 @@ async fn sockets_that_end_make_room_for_unknowns() {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(Duration::from_secs(10), freed).await.unwrap();
+        timeout(Duration::from_secs(120), freed).await.unwrap();
         // That one is gone before the next round counts.
         sleep(Duration::from_millis(200)).await;
     }

@@ -57,7 +57,7 @@ pub(crate) enum TrustCommand {
     Remove {
         /// The package's id
         id: Id,
-        /// The fingerprint of the one key
+        /// The fingerprint of the one key, which is refused from then on, whoever vouches for it
         #[arg(long)]
         key: Option<String>,
         #[command(flatten)]
@@ -172,6 +172,11 @@ fn list(store: &TrustStore) -> String {
             };
             lines.push(format!("{id}: {} ({why})\n", trusted.key.fingerprint()));
         }
+    }
+    for (id, fingerprint) in store.pinned() {
+        lines.push(format!(
+            "{id}: {fingerprint} (known to an earlier version)\n"
+        ));
     }
     lines.concat()
 }

@@ -15,7 +15,7 @@ use services::{
     reader,
     reconcile::{Action, Inputs, Reconciler},
     registry::{Desired, Registry},
-    trust::TrustStore,
+    trust::{TrustError, TrustStore},
     view::{Heard, ServiceView},
 };
 use supervise::unit::UnitInfo;
@@ -76,7 +76,7 @@ impl Store {
         supervise::info!("the box's CA has the fingerprint {}", issuer.fingerprint());
         Ok(Self {
             registry: Registry::load(&folder.join("services.json")).map_err(|e| e.to_string())?,
-            keys: TrustStore::load(&folder.join("keys.json")).map_err(|e| e.to_string())?,
+            keys: keys(folder).map_err(|e| e.to_string())?,
             catalog: Catalog::new(Catalog::folders_of_the_box(), reader::read),
             reconciler: Reconciler::new(Place::default()),
             issuer,
@@ -114,6 +114,13 @@ impl Store {
             identity: identity.map(|identity| (identity, self.issuer.pem().to_owned())),
         }
     }
+}
+
+/// Releases before this one keep fingerprints in a file of another form. They can't read the new
+/// one, and may be gone back to.
+fn keys(folder: &Path) -> Result<TrustStore, TrustError> {
+    let former = folder.join("keys.json");
+    TrustStore::load_or_adopt(&folder.join("trusted-keys.json"), &former)
 }
 
 fn service_id(found: &Found) -> Option<&str> {

@@ -70,7 +70,8 @@ impl Store {
     /// length the file grows, and can't be resumed.
     ///
     /// # Errors
-    /// When another process is at it, or the disk fails.
+    /// When another process is at it, or the disk fails; [`ErrorKind::FileTooLarge`] if no file can
+    /// have that length.
     pub(super) fn create(target: &Path, length: Option<u64>) -> io::Result<Self> {
         let place = Place::new(target);
         if let Some((data, _)) = place.open()? {
@@ -82,7 +83,15 @@ impl Store {
         let data = options.clone().write(true).open(&place.data)?;
         lock(&data)?;
         let (length, grows) = (length.unwrap_or(0), length.is_none());
-        data.set_len(length)?;
+        if let Err(error) = data.set_len(length) {
+            // The error says what to do; a leftover adds nothing to it.
+            let _ = place.remove();
+            return Err(match error.kind() {
+                // Above what an offset can be, or what this file system can hold.
+                ErrorKind::InvalidInput | ErrorKind::FileTooLarge => ErrorKind::FileTooLarge.into(),
+                _ => error,
+            });
+        }
         data.sync_all()?;
         let journal = options.append(true).open(&place.journal)?;
         let state = State {

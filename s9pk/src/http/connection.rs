@@ -43,7 +43,16 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 enum Stream {
     Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Tls(Box<StreamOwned<ClientConnection, Watched>>),
+}
+
+/// What TLS reads from. It asks for more until there is something to give, so that each of its
+/// reads may be many of these: the limits have to be looked at here.
+#[derive(Debug)]
+struct Watched {
+    tcp: TcpStream,
+    until: Instant,
+    cancel: Cancel,
 }
 
 impl Connection {
@@ -87,9 +96,13 @@ impl Connection {
 
     /// Sends a request and waits for the head of its answer.
     pub(crate) fn ask(&mut self, request: &[u8]) -> Result<(Receiver, Head), FetchError> {
+        let deadline = Instant::now() + self.patience.silence;
         let sent = match &mut self.stream {
             Stream::Plain(tcp) => tcp.write_all(request),
-            Stream::Tls(tls) => tls.write_all(request).and_then(|()| tls.flush()),
+            Stream::Tls(tls) => {
+                tls.sock.until = deadline;
+                tls.write_all(request).and_then(|()| tls.flush())
+            }
         };
         sent.map_err(|source| self.broken(source))?;
         self.pace = Pace::new();
@@ -151,7 +164,10 @@ impl Connection {
             self.patience.cancel.check()?;
             let read = match &mut self.stream {
                 Stream::Plain(tcp) => tcp.read(&mut self.buffer),
-                Stream::Tls(tls) => tls.read(&mut self.buffer),
+                Stream::Tls(tls) => {
+                    tls.sock.until = deadline;
+                    tls.read(&mut self.buffer)
+                }
             };
             match read {
                 Ok(count) => {
@@ -262,11 +278,11 @@ fn connect_any(address: &(String, u16), deadline: Instant) -> io::Result<TcpStre
 
 fn handshake(
     url: &Url,
-    mut tcp: TcpStream,
+    tcp: TcpStream,
     config: &Arc<ClientConfig>,
     deadline: Instant,
     patience: &Patience,
-) -> Result<StreamOwned<ClientConnection, TcpStream>, FetchError> {
+) -> Result<StreamOwned<ClientConnection, Watched>, FetchError> {
     let failed = |source| FetchError::Connect {
         host: url.host_header(),
         source,
@@ -275,9 +291,14 @@ fn handshake(
         .map_err(|error| failed(io::Error::new(ErrorKind::InvalidInput, error)))?;
     let mut tls = ClientConnection::new(Arc::clone(config), name)
         .map_err(|error| failed(io::Error::other(error)))?;
+    let mut watched = Watched {
+        tcp,
+        until: deadline,
+        cancel: patience.cancel.clone(),
+    };
     while tls.is_handshaking() {
         patience.cancel.check()?;
-        match tls.complete_io(&mut tcp) {
+        match tls.complete_io(&mut watched) {
             Ok(_) => {}
             Err(error) if is_tick(&error) => {}
             Err(error) => return Err(failed(error)),
@@ -286,7 +307,27 @@ fn handshake(
             return Err(failed(ErrorKind::TimedOut.into()));
         }
     }
-    Ok(StreamOwned::new(tls, tcp))
+    Ok(StreamOwned::new(tls, watched))
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // As a tick: whoever waits looks itself which of the two it is.
+        if self.cancel.check().is_err() || Instant::now() >= self.until {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        self.tcp.read(buffer)
+    }
+}
+
+impl Write for Watched {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.tcp.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.tcp.flush()
+    }
 }
 
 fn is_tick(error: &io::Error) -> bool {

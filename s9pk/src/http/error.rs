@@ -93,6 +93,14 @@ pub enum FetchError {
         /// How much is taken.
         limit: u64,
     },
+    /// A length that no file here can have.
+    #[error("{url} says that the file has {length} bytes, which is more than a file can have")]
+    Oversized {
+        /// The URL.
+        url: String,
+        /// What it says.
+        length: u64,
+    },
     /// More than one server was tried.
     #[error("no server could send it: {}", all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     All {

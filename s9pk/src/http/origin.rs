@@ -128,6 +128,16 @@ impl Origin {
         self.failed(FetchError::Damaged { url, path })
     }
 
+    /// The length that was learnt can't be true: the server that said it is not asked again. Nothing
+    /// may have been fetched yet.
+    pub(crate) fn oversized(&mut self, length: u64) -> Result<(), FetchError> {
+        self.live = None;
+        self.length = None;
+        self.header.clear();
+        let url = self.mirrors.now().url.to_string();
+        self.failed(FetchError::Oversized { url, length })
+    }
+
     /// Where the body stands that has all of the file, if that is what a server without ranges is
     /// sending: what is skipped of it has to be fetched from its beginning again.
     pub(crate) fn flows_from(&self) -> Option<u64> {
@@ -154,13 +164,15 @@ impl Origin {
     fn persist(&mut self, from: &mut u64, to: u64, sink: &mut Sink<'_>) -> Result<(), FetchError> {
         loop {
             self.cancel.check()?;
-            let before = self.received;
+            let before = *from;
             let error = match self.attempt(from, to, sink) {
                 Ok(true) => return Ok(()),
                 Ok(false) => continue,
                 Err(error) => error,
             };
-            if self.received - before >= PROGRESS {
+            // What was skipped on the way to `from` is none: a server that always breaks at one place
+            // sends that each time.
+            if *from - before >= PROGRESS {
                 self.mirrors.progressed();
             }
             self.failed(error)?;

@@ -31,7 +31,8 @@ pub struct Remote {
 struct Inner {
     origin: Origin,
     kept: Kept,
-    passing: Range<u64>,
+    /// What will be read next.
+    foretold: Range<u64>,
 }
 
 #[derive(Debug)]
@@ -52,7 +53,7 @@ impl Remote {
                 file: temporary().map_err(FetchError::Keep)?,
                 coverage: Coverage::default(),
             },
-            passing: 0..0,
+            foretold: 0..0,
         };
         let kept = &mut inner.kept;
         let mut put = |position, bytes: &[u8]| kept.put(position, bytes);
@@ -94,8 +95,10 @@ impl ReadAt for Remote {
         let end = end.filter(|end| *end <= self.length);
         let end = end.ok_or(ErrorKind::UnexpectedEof)?;
         let mut inner = self.lock();
-        let is_passing = inner.passing.start <= offset && end <= inner.passing.end;
-        if is_passing && inner.kept.until(offset) < end {
+        let Range { start, end: last } = inner.foretold;
+        let is_foretold = start <= offset && end <= last;
+        inner.origin.look_ahead(if is_foretold { last } else { 0 });
+        if is_foretold && last - start > KEPT_AT_MOST {
             return inner.pass(buffer, offset);
         }
         let Inner { origin, kept, .. } = &mut *inner;
@@ -104,20 +107,24 @@ impl ReadAt for Remote {
 
     fn advise(&self, extent: Extent) {
         let end = extent.end().unwrap_or(u64::MAX).min(self.length);
-        if extent.size > KEPT_AT_MOST {
-            self.lock().passing = extent.position..end;
-        }
+        self.lock().foretold = extent.position..end;
+    }
+
+    fn is_far(&self) -> bool {
+        true
     }
 }
 
 impl Inner {
-    /// Fetches without keeping: one request for all that was foretold.
+    /// Fetches what is not kept, without keeping it: one request for all that was foretold.
     fn pass(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.origin.look_ahead(self.passing.end);
         let end = offset + buffer.len() as u64;
-        self.origin.fetch(offset..end, &mut |position, bytes| {
+        let from = self.kept.until(offset).clamp(offset, end);
+        let (kept, buffer) = buffer.split_at_mut((from - offset) as usize);
+        self.kept.read(kept, offset)?;
+        self.origin.fetch(from..end, &mut |position, bytes| {
             // The origin gives what was asked for, in order.
-            let begin = (position - offset) as usize;
+            let begin = (position - from) as usize;
             buffer[begin..begin + bytes.len()].copy_from_slice(bytes);
             Ok(())
         })?;
@@ -165,7 +172,6 @@ pub(crate) fn read_through(
     let end = offset.checked_add(buffer.len() as u64);
     let end = end.filter(|end| *end <= length);
     let end = end.ok_or(ErrorKind::UnexpectedEof)?;
-    origin.look_ahead(0);
     loop {
         let from = kept.until(offset);
         if from >= end {

@@ -1,8 +1,8 @@
 //! The keys that a box or a developer trusts, kept in one file that survives a power cut.
 
 use std::{
-    collections::BTreeMap,
-    fs, io,
+    collections::{BTreeMap, BTreeSet},
+    fs, io, iter,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +16,9 @@ use crate::{durable, key::PublicKey, manifest::Id};
 #[derive(Debug)]
 pub struct TrustStore {
     path: PathBuf,
-    publishers: BTreeMap<Id, Publisher>,
+    /// Read where there is no file yet.
+    former: Option<PathBuf>,
+    known: Known,
 }
 
 impl TrustStore {
@@ -25,10 +27,16 @@ impl TrustStore {
     /// # Errors
     /// When it can't be read or is damaged: then no package can be told from a forged one.
     pub fn load(path: &Path) -> Result<Self, TrustError> {
-        Ok(Self {
-            path: path.to_owned(),
-            publishers: read(path)?,
-        })
+        Self::open(path.to_owned(), None)
+    }
+
+    /// As [`load`](Self::load); a file that is not there holds what the one at `former` does,
+    /// where earlier versions keep the keys. That one stays as it is, for they may run again.
+    ///
+    /// # Errors
+    /// When the one that counts can't be read or is damaged.
+    pub fn load_or_adopt(path: &Path, former: &Path) -> Result<Self, TrustError> {
+        Self::open(path.to_owned(), Some(former.to_owned()))
     }
 
     /// The file.
@@ -38,7 +46,12 @@ impl TrustStore {
 
     /// Who is known.
     pub fn publishers(&self) -> &BTreeMap<Id, Publisher> {
-        &self.publishers
+        &self.known.publishers
+    }
+
+    /// Fingerprints of the publishers whose keys themselves are still to be seen.
+    pub fn pinned(&self) -> &BTreeMap<Id, String> {
+        &self.known.pinned
     }
 
     /// Checks the key that signed a package, and remembers it if it may. `endorsements` are those
@@ -50,144 +63,247 @@ impl TrustStore {
         endorsements: &[Endorsement],
         trust: Trust,
     ) -> Result<(), TrustError> {
-        let known = self.publishers.get(id);
+        let known = self.known.publishers.get(id);
         if known.is_some_and(|publisher| publisher.trusts(signer)) {
             return Ok(());
         }
         // Somebody else may have changed the file since; nothing is refused by old knowledge.
-        self.change(|publishers| {
-            let found = signer.fingerprint();
-            let id = id.clone();
-            let Some(publisher) = publishers.get_mut(&id) else {
-                if trust == Trust::PinnedOnly {
-                    return Err(TrustError::Unknown { id, found });
-                }
-                publishers.insert(id, Publisher::new(*signer, Origin::FirstSight));
-                return Ok(());
-            };
-            if publisher.trusts(signer) || publisher.learn_until(&id, endorsements, signer) {
+        self.change(|known| {
+            known.refuse_removed(id, signer)?;
+            let about = endorsements.iter().filter(|e| e.package() == id);
+            let about: Vec<_> = about
+                .filter(|e| !known.is_removed(id, e.successor()))
+                .collect();
+            known.meet(id, about.iter().map(|e| e.old()).chain([signer]));
+            if let Some(publisher) = known.publishers.get_mut(id)
+                && (publisher.trusts(signer) || publisher.learn_until(&about, signer))
+            {
                 return Ok(());
             }
-            let pinned = publisher.fingerprints();
-            Err(TrustError::Changed { id, found, pinned })
+            known.refuse_other(id, signer)?;
+            if trust == Trust::PinnedOnly {
+                let (id, found) = (id.clone(), signer.fingerprint());
+                return Err(TrustError::Unknown { id, found });
+            }
+            known.trust_alone(id, signer, Origin::FirstSight);
+            Ok(())
         })
     }
 
     /// Trusts `key` for a package, as its owner says. Refused if another key is known.
     pub fn add(&mut self, id: &Id, key: &PublicKey) -> Result<(), TrustError> {
-        self.change(|publishers| match publishers.get(id) {
-            Some(publisher) if publisher.trusts(key) => Ok(()),
-            Some(publisher) => Err(TrustError::Changed {
-                id: id.clone(),
-                found: key.fingerprint(),
-                pinned: publisher.fingerprints(),
-            }),
-            None => {
-                publishers.insert(id.clone(), Publisher::new(*key, Origin::Owner));
-                Ok(())
+        self.change(|known| {
+            known.meet(id, [key]);
+            let publisher = known.publishers.get(id);
+            if publisher.is_some_and(|publisher| publisher.trusts(key)) {
+                return Ok(());
             }
+            known.refuse_other(id, key)?;
+            known.trust_alone(id, key, Origin::Owner);
+            Ok(())
         })
     }
 
     /// Trusts `key` alone for a package, whatever was trusted before: the owner's explicit word.
     pub fn replace(&mut self, id: &Id, key: &PublicKey) -> Result<(), TrustError> {
-        self.change(|publishers| {
-            publishers.insert(id.clone(), Publisher::new(*key, Origin::Owner));
+        self.change(|known| {
+            known.trust_alone(id, key, Origin::Owner);
             Ok(())
         })
     }
 
     /// Trusts the new key of an endorsement whose old key is trusted.
     pub fn endorse(&mut self, endorsement: &Endorsement) -> Result<(), TrustError> {
-        let id = endorsement.package();
-        self.change(|publishers| {
-            let publisher = publishers.get_mut(id);
-            let Some(publisher) = publisher.filter(|known| known.trusts(endorsement.old())) else {
-                return Err(absent(id, endorsement.old()));
-            };
-            publisher.learn(endorsement);
+        let (id, old) = (endorsement.package(), endorsement.old());
+        self.change(|known| {
+            known.refuse_removed(id, endorsement.successor())?;
+            known.trusting(id, old)?.learn(endorsement);
             Ok(())
         })
     }
 
-    /// Forgets one key of a package; with its last key, the package.
+    /// Takes the trust in one key of a package away, until the owner gives it again: the
+    /// endorsements that once led to it still come with every package. With its last key, the
+    /// package is forgotten but for that.
     pub fn remove(&mut self, id: &Id, key: &PublicKey) -> Result<(), TrustError> {
-        self.change(|publishers| {
-            let publisher = publishers.get_mut(id);
-            let Some(publisher) = publisher.filter(|known| known.trusts(key)) else {
-                return Err(absent(id, key));
-            };
+        self.change(|known| {
+            let publisher = known.trusting(id, key)?;
             publisher.0.retain(|trusted| trusted.key != *key);
             if publisher.0.is_empty() {
-                publishers.remove(id);
+                known.publishers.remove(id);
             }
+            let removed = known.removed.entry(id.clone()).or_default();
+            removed.insert(key.to_string());
             Ok(())
         })
     }
 
     /// Forgets all keys of a package: the next one is the first again.
     pub fn forget(&mut self, id: &Id) -> Result<(), TrustError> {
-        self.change(|publishers| match publishers.remove(id) {
-            Some(_) => Ok(()),
-            None => Err(TrustError::Absent {
+        self.change(|known| match known.forget(id) {
+            true => Ok(()),
+            false => Err(TrustError::Absent {
                 id: id.clone(),
                 wanted: "at all".to_owned(),
             }),
         })
     }
 
+    fn open(path: PathBuf, former: Option<PathBuf>) -> Result<Self, TrustError> {
+        let mut store = Self {
+            path,
+            former,
+            known: Known::default(),
+        };
+        store.known = store.read()?;
+        Ok(store)
+    }
+
     /// Changes what is on the disk now, and keeps the result only once it is there.
     fn change(
         &mut self,
-        change: impl FnOnce(&mut BTreeMap<Id, Publisher>) -> Result<(), TrustError>,
+        change: impl FnOnce(&mut Known) -> Result<(), TrustError>,
     ) -> Result<(), TrustError> {
-        let before = read(&self.path)?;
-        let mut publishers = before.clone();
-        let outcome = change(&mut publishers);
+        let before = self.read()?;
+        let mut known = before.clone();
+        let outcome = change(&mut known);
         if outcome.is_err() {
-            self.publishers = before;
+            self.known = before;
             return outcome;
         }
-        if publishers != before {
-            let failed = |source| TrustError::Io {
-                path: self.path.clone(),
-                what: "written",
-                source,
-            };
-            let file = Stored {
-                format: FORMAT,
-                packages: publishers.clone(),
-            };
-            let bytes = serde_json::to_vec_pretty(&file).map_err(|e| failed(e.into()))?;
+        if known != before {
+            let failed = failed(&self.path, "written");
+            let bytes = known.encode().map_err(&failed)?;
             durable::replace(&self.path, &bytes).map_err(failed)?;
         }
-        self.publishers = publishers;
+        self.known = known;
         Ok(())
     }
-}
 
-fn read(path: &Path) -> Result<BTreeMap<Id, Publisher>, TrustError> {
-    let failed = |source| TrustError::Io {
-        path: path.to_owned(),
-        what: "read",
-        source,
-    };
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(failed(error)),
-    };
-    let stored: Stored = serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?;
-    match stored.format {
-        FORMAT => Ok(stored.packages),
-        _ => Err(failed(io::Error::other("a newer version wrote it"))),
+    fn read(&self) -> Result<Known, TrustError> {
+        for path in iter::once(&self.path).chain(&self.former) {
+            match fs::read(path) {
+                Ok(bytes) => return Known::parse(&bytes).map_err(failed(path, "read")),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(path, "read")(error)),
+            }
+        }
+        Ok(Known::default())
     }
 }
 
-fn absent(id: &Id, key: &PublicKey) -> TrustError {
-    TrustError::Absent {
-        id: id.clone(),
-        wanted: key.fingerprint(),
+/// What the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    #[serde(rename = "packages")]
+    publishers: BTreeMap<Id, Publisher>,
+    /// For packages whose publisher an earlier version knew, by the fingerprint alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pinned: BTreeMap<Id, String>,
+    /// Keys that the owner does not trust any more, in hexadecimal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    removed: BTreeMap<Id, BTreeSet<String>>,
+}
+
+impl Known {
+    fn parse(bytes: &[u8]) -> io::Result<Self> {
+        // The first form of the file: fingerprints by package, and nothing else.
+        if let Ok(pins) = serde_json::from_slice::<BTreeMap<Id, String>>(bytes)
+            && !pins.is_empty()
+        {
+            return Ok(Self {
+                pinned: pins,
+                ..Self::default()
+            });
+        }
+        let stored: Stored = serde_json::from_slice(bytes)?;
+        match stored.format {
+            FORMAT => Ok(stored.known),
+            _ => Err(io::Error::other("a newer version wrote it")),
+        }
+    }
+
+    fn encode(&self) -> io::Result<Vec<u8>> {
+        let stored = Stored {
+            format: FORMAT,
+            known: self.clone(),
+        };
+        Ok(serde_json::to_vec_pretty(&stored)?)
+    }
+
+    /// Learns the key of a package of which only the fingerprint is known, if it is one of these.
+    fn meet<'k>(&mut self, id: &Id, keys: impl IntoIterator<Item = &'k PublicKey>) {
+        let pin = self.pinned.get(id);
+        let is_pinned = |key: &&PublicKey| pin.is_some_and(|pin| key.fingerprint() == *pin);
+        if let Some(key) = keys.into_iter().find(is_pinned) {
+            self.trust_alone(id, key, Origin::FirstSight);
+        }
+    }
+
+    /// Keys that were removed stay so, but for this one.
+    fn trust_alone(&mut self, id: &Id, key: &PublicKey, origin: Origin) {
+        self.pinned.remove(id);
+        let publisher = Publisher::new(*key, origin);
+        self.publishers.insert(id.clone(), publisher);
+        if let Some(removed) = self.removed.get_mut(id) {
+            removed.remove(&key.to_string());
+            if removed.is_empty() {
+                self.removed.remove(id);
+            }
+        }
+    }
+
+    fn is_removed(&self, id: &Id, key: &PublicKey) -> bool {
+        let removed = self.removed.get(id);
+        removed.is_some_and(|removed| removed.contains(&key.to_string()))
+    }
+
+    fn refuse_removed(&self, id: &Id, key: &PublicKey) -> Result<(), TrustError> {
+        if !self.is_removed(id, key) {
+            return Ok(());
+        }
+        let (id, found) = (id.clone(), key.fingerprint());
+        Err(TrustError::Removed { id, found })
+    }
+
+    /// The publisher of a package, if it is known by `key`.
+    fn trusting(&mut self, id: &Id, key: &PublicKey) -> Result<&mut Publisher, TrustError> {
+        self.meet(id, [key]);
+        let publisher = self.publishers.get_mut(id);
+        let publisher = publisher.filter(|publisher| publisher.trusts(key));
+        publisher.ok_or_else(|| TrustError::Absent {
+            id: id.clone(),
+            wanted: key.fingerprint(),
+        })
+    }
+
+    /// Refuses `key`, which is not trusted, if others are known for the package.
+    fn refuse_other(&self, id: &Id, key: &PublicKey) -> Result<(), TrustError> {
+        let publisher = self.publishers.get(id).map(Publisher::fingerprints);
+        let Some(pinned) = publisher.or_else(|| self.pinned.get(id).cloned()) else {
+            return Ok(());
+        };
+        Err(TrustError::Changed {
+            id: id.clone(),
+            found: key.fingerprint(),
+            pinned,
+        })
+    }
+
+    /// Whether there was anything to forget.
+    fn forget(&mut self, id: &Id) -> bool {
+        let pinned = self.pinned.remove(id).is_some();
+        let removed = self.removed.remove(id).is_some();
+        self.publishers.remove(id).is_some() || pinned || removed
+    }
+}
+
+/// What failed with the file at `path`.
+fn failed(path: &Path, what: &'static str) -> impl Fn(io::Error) -> TrustError {
+    move |source| TrustError::Io {
+        path: path.to_owned(),
+        what,
+        source,
     }
 }
 
@@ -195,7 +311,8 @@ fn absent(id: &Id, key: &PublicKey) -> TrustError {
 #[derive(Serialize, Deserialize)]
 struct Stored {
     format: u32,
-    packages: BTreeMap<Id, Publisher>,
+    #[serde(flatten)]
+    known: Known,
 }
 
 /// Of [`Stored`].
@@ -349,10 +466,41 @@ mod tests {
         assert!(store.remove(&id(), &public(1)).is_err());
         store.remove(&id(), &public(2)).unwrap();
         assert!(store.publishers().is_empty());
+        store.forget(&id()).unwrap();
         assert!(store.forget(&id()).is_err());
         store.add(&id(), &public(3)).unwrap();
         store.forget(&id()).unwrap();
         assert!(place.open().publishers().is_empty());
+    }
+
+    #[test]
+    fn a_removed_key_comes_back_by_the_owners_word_alone() {
+        let place = Place::new("removed");
+        let mut store = place.open();
+        store.add(&id(), &public(1)).unwrap();
+        let words = [word(1, 2), word(2, 3)];
+        let check = |seed| {
+            place
+                .open()
+                .check(&id(), &public(seed), &words, Trust::OnFirstSight)
+        };
+        check(2).unwrap();
+        store.remove(&id(), &public(2)).unwrap();
+        assert!(matches!(check(2), Err(TrustError::Removed { .. })));
+        let led_by_it = check(3);
+        assert!(matches!(led_by_it, Err(TrustError::Changed { .. })));
+        assert!(store.endorse(&word(1, 2)).is_err());
+        check(1).unwrap();
+
+        // Nor is it the first of a package of which no other key is left.
+        store.remove(&id(), &public(1)).unwrap();
+        assert!(check(1).is_err() && check(2).is_err());
+        store.add(&id(), &public(2)).unwrap();
+        check(2).unwrap();
+        check(3).unwrap();
+        assert!(check(1).is_err());
+        store.forget(&id()).unwrap();
+        check(1).unwrap();
     }
 
     #[test]
@@ -365,6 +513,63 @@ mod tests {
         other
             .check(&id(), &public(1), &[], Trust::PinnedOnly)
             .unwrap();
+    }
+
+    #[test]
+    fn fingerprints_that_an_earlier_version_kept_are_what_the_key_must_have() {
+        let place = Place::new("former");
+        let former = place.0.join("former.json");
+        let old = format!(r#"{{ "hello": "{}" }}"#, public(1).fingerprint());
+        fs::write(&former, &old).unwrap();
+        let open = || TrustStore::load_or_adopt(&place.file(), &former).unwrap();
+        for trust in [Trust::OnFirstSight, Trust::PinnedOnly] {
+            let refused = open().check(&id(), &public(2), &[word(3, 2)], trust);
+            let said = refused.unwrap_err().to_string();
+            assert!(said.contains(&public(1).fingerprint()), "{said}");
+        }
+        assert!(open().add(&id(), &public(2)).is_err());
+        assert!(!place.file().exists());
+
+        open()
+            .check(&id(), &public(1), &[], Trust::PinnedOnly)
+            .unwrap();
+        let keys = open().publishers()[&id()].keys().to_vec();
+        assert_eq!(keys, Publisher::new(public(1), Origin::FirstSight).keys());
+        assert!(open().pinned().is_empty());
+        assert_eq!(
+            fs::read_to_string(&former).unwrap(),
+            old,
+            "it may run again"
+        );
+    }
+
+    #[test]
+    fn a_pinned_fingerprint_can_be_endorsed_replaced_and_forgotten() {
+        let place = Place::new("pinned");
+        let old = format!(
+            r#"{{ "hello": "{}", "other": "0000" }}"#,
+            public(1).fingerprint()
+        );
+        let begin = || {
+            fs::write(place.file(), &old).unwrap();
+            place.open()
+        };
+        begin()
+            .check(
+                &id(),
+                &public(3),
+                &[word(2, 3), word(1, 2)],
+                Trust::PinnedOnly,
+            )
+            .unwrap();
+        assert!(place.open().publishers()[&id()].trusts(&public(3)));
+        assert_eq!(place.open().pinned().len(), 1, "of the other package");
+        begin().endorse(&word(1, 2)).unwrap();
+        assert!(place.open().publishers()[&id()].trusts(&public(2)));
+        begin().replace(&id(), &public(2)).unwrap();
+        assert!(!place.open().publishers()[&id()].trusts(&public(1)));
+        begin().forget(&id()).unwrap();
+        assert_eq!(place.open().pinned().len(), 1);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Packages over HTTP: read in parts, downloaded whole, whatever network and servers do.
 //!
-//! Needs Debian's nginx (`nginx-light`), which `cargo prove` installs.
+//! Needs Debian's nginx (`nginx-light`) and setpriv (`util-linux`), which `cargo prove` installs.
 
 mod folder;
 #[allow(dead_code, reason = "the tests of `pilot` use them too")]
@@ -9,12 +9,20 @@ mod nginx;
 mod proxy;
 mod server;
 
-use std::{fs, io::Write, net::TcpListener, path::Path, sync::mpsc, thread, time::Duration};
+use std::{
+    fs,
+    io::{ErrorKind, Write},
+    net::TcpListener,
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use s9pk::{
-    Archive, Download, DownloadError, Outcome,
+    Archive, Download, DownloadError, Key, Outcome, ReadAt,
     http::{FetchError, Remote, Settings, Url, pem_roots},
-    limits,
+    limits, rewrite,
 };
 
 use crate::{
@@ -63,6 +71,35 @@ fn one_entry_is_fetched_with_one_request_and_verified() {
     }
     assert_eq!(archive.source().requests(), before + 2);
     archive.verify().unwrap();
+}
+
+#[test]
+fn verifying_and_writing_again_ask_once_for_each_file_at_most() {
+    let folder = Folder::new("again");
+    package(&folder.path("a.s9pk"), 8 << 20, Some(14));
+    let nginx = Nginx::plain(&folder.path(""));
+    let source: Box<dyn ReadAt> = Box::new(remote(&url(&nginx, "a.s9pk")));
+    assert!((&source).is_far(), "whoever holds it");
+    let archive = Archive::open(remote(&url(&nginx, "a.s9pk"))).unwrap();
+    let paths = archive.tree().walk().map(|(path, _)| path);
+    let files = paths.filter(|path| archive.has_file(path)).count() as u64;
+
+    let key = Key::from_seed(&[8; 32]);
+    let write = |name| fs::File::create(folder.path(name)).unwrap();
+    let steps: [&dyn Fn() -> Result<(), s9pk::Error>; 3] = [
+        &|| archive.verify(),
+        &|| rewrite::resign(&archive, &key, &mut write("b.s9pk")).map(drop),
+        &|| rewrite::select(&archive, "x86_64", &mut write("c.s9pk")).map(drop),
+    ];
+    for step in steps {
+        let before = archive.source().requests();
+        step().unwrap();
+        let requests = archive.source().requests() - before;
+        assert!(requests <= files, "{requests} for {files} files");
+    }
+    let resigned = Archive::open(fs::File::open(folder.path("b.s9pk")).unwrap()).unwrap();
+    resigned.verify().unwrap();
+    assert_eq!(resigned.root_sighash(), archive.root_sighash());
 }
 
 #[test]
@@ -164,6 +201,32 @@ fn bodies_cut_short_are_gone_on_with() {
     assert!(same(&folder.path("a.s9pk"), &folder.path("b.s9pk")));
     assert!(outcome.requests > 20, "{outcome:?}");
     assert!(outcome.received < length + SKIPPED, "{outcome:?}");
+}
+
+#[test]
+fn a_server_without_ranges_that_always_breaks_at_one_place_is_left_for_the_next() {
+    let folder = Folder::new("same-place");
+    package(&folder.path("a.s9pk"), 1 << 20, Some(13));
+    let file = fs::read(folder.path("a.s9pk")).unwrap();
+    let (asked, requests) = mpsc::channel();
+    let breaking = Server::new({
+        let file = file.clone();
+        move |request| {
+            asked.send(request.count).unwrap();
+            let mut answer = whole(&file, "\"a\"");
+            // Not for ever, so that a download that is held up ends, and the test with it.
+            if request.count < HELD_UP {
+                answer.truncate(500_000);
+            }
+            Some(answer)
+        }
+    });
+    let good = Server::new(move |request| Some(part(&file, &request, "\"a\"")));
+    let urls = [breaking.url(), good.url()];
+    download(&[&urls[0], &urls[1]], &folder.path("b.s9pk")).unwrap();
+    assert!(same(&folder.path("a.s9pk"), &folder.path("b.s9pk")));
+    let count = requests.try_iter().count();
+    assert!(count <= 5, "{count}");
 }
 
 /// The server's file changes while it is downloaded. `new` is the other one.
@@ -272,6 +335,88 @@ fn a_mirror_with_damaged_bytes_is_left_for_the_next() {
     assert!(same(&folder.path("a.s9pk"), &target));
     // What was verified before is not fetched again.
     assert!(outcome.received < outcome.length, "{outcome:?}");
+}
+
+#[test]
+fn a_mirror_that_says_an_impossible_length_is_left_for_the_next() {
+    let folder = Folder::new("oversized");
+    let file = small(&folder);
+    for length in [u64::MAX, i64::MAX as u64] {
+        let lying = Server::new({
+            let file = file.clone();
+            move |request: Request| {
+                let end = request.range.end.min(file.len());
+                let body = &file[request.range.start.min(end)..end];
+                let range = format!("{}-{}", request.range.start, end - 1);
+                let head = format!(
+                    "HTTP/1.1 206 Partial Content\r\nETag: \"a\"\r\nContent-Length: {}\r\n\
+                     Content-Range: bytes {range}/{length}\r\n\r\n",
+                    body.len()
+                );
+                Some([head.as_bytes(), body].concat())
+            }
+        });
+        let good = Server::new({
+            let file = file.clone();
+            move |request| Some(part(&file, &request, "\"a\""))
+        });
+        let target = folder.path(&format!("{length}.s9pk"));
+        let error = download(&[&lying.url()], &target).unwrap_err();
+        assert!(!matches!(error, DownloadError::Store { .. }), "{error}");
+        assert!(!target.with_extension("s9pk.part").exists(), "{error}");
+        download(&[&lying.url(), &good.url()], &target).unwrap();
+        assert!(same(&folder.path("a.s9pk"), &target));
+    }
+}
+
+/// A server that begins a TLS record and sends the rest of it bit by bit; at last, after what is
+/// ages to a client that keeps to its limits, it hangs up. Gives its URL, and word of clients.
+fn trickling() -> (String, mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/a.s9pk", listener.local_addr().unwrap());
+    let (met, clients) = mpsc::channel();
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        // Of a handshake, 16 KiB long.
+        let mut more = client.write_all(b"\x16\x03\x03\x40\x00\x02");
+        met.send(()).unwrap();
+        for _ in 0..6000 {
+            if more.is_err() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+            more = client.write_all(b"\0");
+        }
+    });
+    (url, clients)
+}
+
+#[test]
+fn a_tls_server_that_sends_bit_by_bit_does_not_outlast_the_time_to_connect() {
+    let folder = Folder::new("trickle");
+    let (url, _clients) = trickling();
+    let mut job = job(&[&url], &folder.path("b.s9pk"));
+    job.settings.tries = 1;
+    job.settings.connect = Duration::from_secs(2);
+    let error = job.run(&mut |_| ()).unwrap_err();
+    let DownloadError::Fetch(FetchError::Connect { source, .. }) = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(source.kind(), ErrorKind::TimedOut, "{error}");
+}
+
+#[test]
+fn a_tls_server_that_sends_bit_by_bit_does_not_hold_up_a_cancellation() {
+    let folder = Folder::new("trickle-cancelled");
+    let (url, clients) = trickling();
+    let stopped = job(&[&url], &folder.path("b.s9pk"));
+    let cancel = stopped.settings.cancel.clone();
+    let running = thread::spawn(move || stopped.run(&mut |_| ()));
+    clients.recv_timeout(PATIENCE).unwrap();
+    cancel.cancel();
+    let error = running.join().unwrap().unwrap_err();
+    let cancelled = matches!(error, DownloadError::Fetch(FetchError::Cancelled));
+    assert!(cancelled, "{error}");
 }
 
 #[test]
@@ -473,5 +618,7 @@ fn certificates(folder: &Folder) -> String {
 
 /// Small parts that came with the tables may be received again rather than asked around.
 const SKIPPED: u64 = 128 << 10;
+/// Requests until a server that always breaks does so no more.
+const HELD_UP: usize = 30;
 /// For what should take milliseconds, on a machine with everything else to do.
 const PATIENCE: Duration = Duration::from_secs(120);

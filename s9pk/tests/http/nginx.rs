@@ -36,7 +36,10 @@ impl Nginx {
             drop(listener);
             let configuration = folder.join("nginx.conf");
             fs::write(&configuration, config(folder, port, listen, more)).unwrap();
-            let mut child = Command::new(program())
+            // It ends with the test, even one that is killed: nobody else would end it.
+            let mut child = Command::new("setpriv")
+                .args(["--pdeathsig", "KILL"])
+                .arg(program())
                 .arg("-p")
                 .arg(folder)
                 .arg("-c")
@@ -45,13 +48,13 @@ impl Nginx {
                 .arg(folder.join("nginx.log"))
                 .stdin(Stdio::null())
                 .spawn()
-                .expect("nginx (Debian package nginx-light) is installed");
+                .expect("setpriv (Debian package util-linux) is installed");
             if is_up(&mut child, port) {
                 return Self { child, port };
             }
         }
         let log = fs::read_to_string(folder.join("nginx.log")).unwrap_or_default();
-        panic!("nginx does not start: {log}");
+        panic!("nginx (Debian package nginx-light) does not start: {log}");
     }
 
     /// Where it listens.

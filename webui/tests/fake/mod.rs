@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -21,6 +21,9 @@ pub(crate) struct Fake {
     state: watch::Sender<Arc<Snapshot>>,
     log: Mutex<Vec<LogLine>>,
     log_lost: AtomicBool,
+    /// Requests for the lost log: made, and no longer waited for.
+    log_asked: AtomicU64,
+    log_given_up: AtomicU64,
     done: Mutex<Vec<String>>,
     code: Mutex<Option<String>>,
 }
@@ -49,6 +52,8 @@ impl Fake {
             state: watch::Sender::new(Arc::new(snapshot)),
             log: Mutex::default(),
             log_lost: AtomicBool::new(false),
+            log_asked: AtomicU64::new(0),
+            log_given_up: AtomicU64::new(0),
             done: Mutex::default(),
             code: Mutex::new(Some(CODE.to_owned())),
         }
@@ -82,6 +87,13 @@ impl Fake {
         self.log_lost.store(true, Ordering::Relaxed);
     }
 
+    /// How many requests for the lost log were made, and how many of them are no longer waited for.
+    pub(crate) fn lost_log(&self) -> (u64, u64) {
+        // In this order: one that is waited for was made.
+        let given_up = self.log_given_up.load(Ordering::SeqCst);
+        (self.log_asked.load(Ordering::SeqCst), given_up)
+    }
+
     pub(crate) fn forget_code(&self) {
         *self.code.lock().unwrap() = None;
     }
@@ -108,7 +120,12 @@ impl Host for Fake {
         lines: usize,
     ) -> Pin<Box<dyn Future<Output = Result<Vec<LogLine>, String>> + Send + '_>> {
         if self.log_lost.load(Ordering::Relaxed) {
-            return Box::pin(std::future::pending());
+            self.log_asked.fetch_add(1, Ordering::SeqCst);
+            let given_up = GivenUp(&self.log_given_up);
+            return Box::pin(async move {
+                let _given_up = given_up;
+                std::future::pending().await
+            });
         }
         let log = self.log.lock().unwrap().clone();
         let from = log.len().saturating_sub(lines);
@@ -132,5 +149,14 @@ impl Host for Fake {
 
     fn setup_code(&self) -> Option<String> {
         self.code.lock().unwrap().clone()
+    }
+}
+
+/// Counts when it is dropped.
+struct GivenUp<'a>(&'a AtomicU64);
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
     }
 }

@@ -81,7 +81,7 @@ fn read(host: &Path, whiteouts: Whiteouts) -> Result<Layer, String> {
             let end = "the archive is cut short: fetch it again";
             return Err(refuse(&path, end));
         }
-        if whiteouts == Whiteouts::Applied && layer.removes(&path) {
+        if whiteouts == Whiteouts::Applied && layer.removes(&path)? {
             continue;
         }
         let body = Body {
@@ -101,14 +101,16 @@ fn read(host: &Path, whiteouts: Whiteouts) -> Result<Layer, String> {
 
 impl Layer {
     /// Takes note of a whiteout; false if the path is that of a file.
-    fn removes(&mut self, path: &[u8]) -> bool {
+    fn removes(&mut self, path: &[u8]) -> Result<bool, String> {
         let trimmed = path.strip_suffix(b"/").unwrap_or(path);
         let slash = trimmed.iter().rposition(|byte| *byte == b'/');
         let (folder, name) = trimmed.split_at(slash.map_or(0, |at| at + 1));
         let Some(hidden) = name.strip_prefix(b".wh.") else {
-            return false;
+            return Ok(false);
         };
         match hidden {
+            // With its folder before it, that would be a path of the folder itself.
+            b"" | b"." | b".." => return Err(refuse(path, "it takes away a file without a name")),
             b".wh..opq" => self.removed.push((folder.to_vec(), Removal::Content)),
             // Notes of an old storage driver to itself.
             _ if hidden.starts_with(b".wh.") => {}
@@ -116,7 +118,7 @@ impl Layer {
                 .removed
                 .push(([folder, hidden].concat(), Removal::Whole)),
         }
-        true
+        Ok(true)
     }
 
     fn skip_device(&mut self, path: &[u8]) -> Result<(), String> {
@@ -259,4 +261,25 @@ pub(super) enum Member {
     Alias(PathBuf),
     /// Bytes: their offset in the archive, and how many.
     Bytes(u64, u64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whiteout_takes_away_what_it_names_and_never_its_own_folder() {
+        let mut layer = Layer::default();
+        assert!(!layer.removes(b"etc/passwd").unwrap());
+        for path in [&b"etc/.wh.passwd"[..], b".wh.var/", b"etc/.wh..cache"] {
+            assert!(layer.removes(path).unwrap());
+        }
+        let removed: Vec<_> = layer.removed.iter().map(|(path, _)| &path[..]).collect();
+        assert_eq!(removed, [&b"etc/passwd"[..], b"var", b"etc/.cache"]);
+        for path in [&b"etc/.wh."[..], b"etc/.wh../", b"etc/.wh...", b".wh."] {
+            let refused = layer.removes(path).unwrap_err();
+            assert!(refused.contains("without a name"), "{refused}");
+        }
+        assert_eq!(layer.removed.len(), 3);
+    }
 }

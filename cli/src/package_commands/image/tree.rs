@@ -15,6 +15,8 @@ use std::{
 pub(crate) struct Tree {
     nodes: BTreeMap<Vec<u8>, Rc<Inode>>,
     root: Rc<Inode>,
+    /// Bytes of all paths that were ever put, the directories made for them included.
+    named: usize,
 }
 
 /// A file with what belongs to it; several paths may share one.
@@ -57,6 +59,7 @@ impl Default for Tree {
         Self {
             nodes: BTreeMap::new(),
             root: Rc::new(Inode::directory()),
+            named: 0,
         }
     }
 }
@@ -93,6 +96,9 @@ impl Tree {
 
     /// Puts a file at `path`, in place of what is there; a directory keeps what is in it.
     pub(crate) fn put(&mut self, path: &[u8], inode: Rc<Inode>) -> Result<(), Problem> {
+        if matches!(&inode.kind, Kind::Symlink(target) if target.len() > PATH) {
+            return Err("it is a link to a path of more than 4096 bytes");
+        }
         let place = self.place(path, Missing::Made)?.unwrap_or_default();
         if place.is_empty() {
             if !inode.is_directory() {
@@ -106,8 +112,7 @@ impl Tree {
         if !keeps {
             self.cut(&place);
         }
-        self.nodes.insert(place, inode);
-        Ok(())
+        self.insert(place, inode)
     }
 
     /// Puts a second path to the file at `target`.
@@ -146,6 +151,15 @@ impl Tree {
         Ok(())
     }
 
+    fn insert(&mut self, place: Vec<u8>, inode: Rc<Inode>) -> Result<(), Problem> {
+        self.named += place.len();
+        if self.named > NAMED {
+            return Err("the paths of all files together have more than 128 MiB");
+        }
+        self.nodes.insert(place, inode);
+        Ok(())
+    }
+
     fn cut(&mut self, place: &[u8]) {
         self.nodes.remove(place);
         self.cut_below(place);
@@ -181,6 +195,9 @@ impl Tree {
                 true => name,
                 false => [&place[..], b"/", &name].concat(),
             };
+            if next.len() > PATH {
+                return Err(LONG);
+            }
             if rest.is_empty() {
                 return Ok(Some(next));
             }
@@ -203,7 +220,7 @@ impl Tree {
                 Some(Kind::Fifo | Kind::File(_)) => return Err("it lies in what is no directory"),
                 None if missing == Missing::Left => return Ok(None),
                 None => {
-                    self.nodes.insert(next.clone(), Rc::new(Inode::directory()));
+                    self.insert(next.clone(), Rc::new(Inode::directory()))?;
                     place = next;
                 }
             }
@@ -221,6 +238,9 @@ enum Missing {
 
 /// The names in a path. `..` is refused, for no archive of an image has a use for it.
 fn components(path: &[u8]) -> Result<impl Iterator<Item = &[u8]>, Problem> {
+    if path.len() > PATH {
+        return Err(LONG);
+    }
     let names = || {
         let names = path.split(|byte| *byte == b'/');
         names.filter(|name| !matches!(*name, b"" | b"."))
@@ -237,6 +257,12 @@ fn components(path: &[u8]) -> Result<impl Iterator<Item = &[u8]>, Problem> {
     Ok(names())
 }
 
+/// The longest path that Linux takes. Each directory on the way to a file is kept by its whole path,
+/// so that a path's cost is the square of its length.
+const PATH: usize = 4096;
+const LONG: Problem = "its path is longer than 4096 bytes";
+/// Of all paths together, in bytes: some four times what the largest images have.
+const NAMED: usize = 128 << 20;
 /// As many links as Linux follows in one path.
 const LINKS: usize = 40;
 
@@ -323,6 +349,39 @@ mod tests {
             tree.put(root, Rc::new(Inode::directory())).unwrap();
         }
         assert!(paths(&tree).is_empty());
+    }
+
+    #[test]
+    fn paths_are_as_long_as_linux_has_them_and_no_longer() {
+        let mut tree = Tree::default();
+        let half = vec!["n".repeat(250); 8].join("/");
+        let long = format!("{half}/{half}");
+        tree.put(long.as_bytes(), file(1)).unwrap();
+        let longer = format!("{long}/{half}");
+        let refused = tree.put(longer.as_bytes(), file(1));
+        assert_eq!(refused, Err("its path is longer than 4096 bytes"));
+        // Nor by a detour over a link.
+        let way = format!("x/{half}");
+        tree.put(way.as_bytes(), Rc::new(Inode::directory()))
+            .unwrap();
+        tree.put(b"l", symlink(&way)).unwrap();
+        let inner = format!("l/{half}/{}", "n".repeat(250));
+        assert!(tree.put(inner.as_bytes(), file(1)).is_err());
+        assert!(tree.link(inner.as_bytes(), long.as_bytes()).is_err());
+        assert!(tree.put(b"m", symlink(&longer)).is_err());
+    }
+
+    #[test]
+    fn many_deep_paths_end_before_memory_does() {
+        let mut tree = Tree::default();
+        // 4096 bytes that stand for two thousand directories, of 4 MiB of paths.
+        let deep = b"d/".repeat(2040);
+        let mut refused = (0..1000).map(|number| {
+            let path = [format!("{number}/").as_bytes(), &deep[..]].concat();
+            tree.put(&path, Rc::new(Inode::directory()))
+        });
+        assert!(refused.any(|put| put.is_err()));
+        assert!(tree.nodes.keys().map(Vec::len).sum::<usize>() <= 128 << 20);
     }
 
     #[test]
