@@ -79,7 +79,8 @@ fn verifying_and_writing_again_ask_once_for_each_file_at_most() {
     package(&folder.path("a.s9pk"), 8 << 20, Some(14));
     let nginx = Nginx::plain(&folder.path(""));
     let source: Box<dyn ReadAt> = Box::new(remote(&url(&nginx, "a.s9pk")));
-    assert!((&source).is_far(), "whoever holds it");
+    let lent: &dyn ReadAt = &&source;
+    assert!(lent.is_far(), "whoever holds it");
     let archive = Archive::open(remote(&url(&nginx, "a.s9pk"))).unwrap();
     let paths = archive.tree().walk().map(|(path, _)| path);
     let files = paths.filter(|path| archive.has_file(path)).count() as u64;
