@@ -38,9 +38,10 @@ pub fn listen() {
             let Ok(fifo) = rustix::fs::open(PLACE, flags, rustix::fs::Mode::empty()) else {
                 return;
             };
-            let mut line = [0; 128];
-            while let Ok(n) = rustix::io::read(&fifo, &mut line) {
-                obey(&String::from_utf8_lossy(&line[..n]));
+            // A line is written at once, and so is never read in two pieces unless many wait.
+            let mut lines = [0; 4096];
+            while let Ok(n) = rustix::io::read(&fifo, &mut lines) {
+                String::from_utf8_lossy(&lines[..n]).lines().for_each(obey);
             }
         });
     drop(spawned);
