@@ -86,8 +86,7 @@ fn rubbish_in_the_hand_over_costs_the_roles_and_not_pid_1() -> Result<()> {
     let native = Native::start("rubbish")?;
     let before = roles(&native)?;
     let now = Succession::of(&native)?;
-    succession::inject(&native, "rubbish", "both")?;
-    succession::inject(&native, "segv", "guard")?;
+    succession::inject(&native, "rubbish", "main")?;
     let now = now.await_successor(&native)?;
     let client = until_up(&native)?;
     let after = roles(&native)?;
