@@ -67,8 +67,14 @@ impl Pid1 {
                 self.tell(role, Event::Units(units), vec![]);
                 Ok(())
             }
-            (Role::Manager, Request::StartService(spec)) => self.want_service(spec, fds, now),
-            (Role::Manager, Request::StopService { unit }) => self.stop_service(&unit, now),
+            (Role::Manager, Request::StartService(spec)) => {
+                self.wishes.remove(&spec.unit);
+                self.want_service(spec, fds, now)
+            }
+            (Role::Manager, Request::StopService { unit }) => {
+                self.wishes.remove(&unit);
+                self.stop_service(&unit, now)
+            }
             (Role::Manager, Request::ConfigureDoor(bytes)) => self.configure_door(bytes),
             (Role::Manager, Request::KeepIdentity(bytes)) => self.keep_identity(bytes),
             (Role::Manager, Request::Power(power)) => {
