@@ -213,8 +213,11 @@ impl Pid1 {
             self.board.ca_pem.set(Some(pem.clone()));
             self.keep.ca_pem = pem;
         }
-        self.door = Some(bytes.clone());
-        self.tell(Role::Front, Event::Door(bytes), vec![]);
+        // The manager repeats it now and then; the front has it already.
+        if self.door.as_ref() != Some(&bytes) {
+            self.door = Some(bytes.clone());
+            self.tell(Role::Front, Event::Door(bytes), vec![]);
+        }
         Ok(())
     }
 
