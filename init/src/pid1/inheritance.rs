@@ -120,12 +120,17 @@ impl Pid1 {
         };
         self.boot = boot;
         self.inherit_settled(settled, from);
+        let mut behind = Vec::new();
         for unit in units {
-            self.inherit_unit(unit, from, now);
+            behind.extend(self.inherit_unit(unit, from, now));
         }
         let jobs: Vec<JobRecord<'_>> = records::read(&state, Tag::Jobs, 1).unwrap_or_default();
         for job in jobs {
             self.inherit_job(job, from);
+        }
+        // With all units in the table, as they are told of each other.
+        for role in behind {
+            self.brief(role, now);
         }
         self.end_strays();
         self.begin_again(now);
@@ -202,7 +207,13 @@ impl Pid1 {
         self.log_tail = settled.log_tail.into_owned();
     }
 
-    fn inherit_unit(&mut self, record: UnitRecord<'_>, from: &mut Inherited, now: Duration) {
+    /// Returns the role, if it goes on and has to be told everything anew.
+    fn inherit_unit(
+        &mut self,
+        record: UnitRecord<'_>,
+        from: &mut Inherited,
+        now: Duration,
+    ) -> Option<Role> {
         let name = record.name.into_owned();
         let kind = match record.kind {
             KindRecord::Role => Role::of(&name).map(Kind::Role),
@@ -216,7 +227,7 @@ impl Pid1 {
             // The manager wants it again if it is to run; a role is always wanted.
             supervise::error!("{name} was not handed over whole and is ended");
             group.inspect(|group| drop(group.kill()));
-            return;
+            return None;
         };
         let is_role = matches!(kind, Kind::Role(_));
         let mut life = record.life.into_owned();
@@ -247,9 +258,7 @@ impl Pid1 {
                 .role_started(role, pid, unit.life.generation(), now);
         }
         self.table.insert(name, unit);
-        if let Some(role) = role.filter(|_| record.is_behind) {
-            self.brief(role, now);
-        }
+        role.filter(|_| record.is_behind)
     }
 
     fn inherit_job(&mut self, record: JobRecord<'_>, from: &mut Inherited) {
