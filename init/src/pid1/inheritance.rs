@@ -254,8 +254,8 @@ impl Pid1 {
         };
         let role = unit.role().filter(|_| lives);
         if let (Some(role), Some(pid)) = (role, unit.life.pid()) {
-            self.vitals
-                .role_started(role, pid, unit.life.generation(), now);
+            let (generation, age) = (unit.life.generation(), unit.life.age(now));
+            self.vitals.role_inherited(role, pid, generation, now, age);
         }
         self.table.insert(name, unit);
         role.filter(|_| record.is_behind)
