@@ -125,8 +125,13 @@ impl Pid1 {
             behind.extend(self.inherit_unit(unit, from, now));
         }
         let jobs: Vec<JobRecord<'_>> = records::read(&state, Tag::Jobs, 1).unwrap_or_default();
+        let mut lost = Vec::new();
         for job in jobs {
-            self.inherit_job(job, from);
+            lost.extend(self.inherit_job(job, from));
+        }
+        // This may start others, which publishes what is known so far.
+        for purpose in lost {
+            self.job_lost(purpose);
         }
         // With all units in the table, as they are told of each other.
         for role in behind {
@@ -261,7 +266,8 @@ impl Pid1 {
         role.filter(|_| record.is_behind)
     }
 
-    fn inherit_job(&mut self, record: JobRecord<'_>, from: &mut Inherited) {
+    /// Returns what the helper was for, if its end can't be known any more.
+    fn inherit_job(&mut self, record: JobRecord<'_>, from: &mut Inherited) -> Option<Purpose> {
         let purpose = record.purpose.into_owned();
         let (child, group) = (
             inherit_child(&record.child, from),
@@ -269,17 +275,31 @@ impl Pid1 {
         );
         let answer = record.answer.and_then(|answer| from.take(answer));
         match (child, group) {
-            (Some(child), Some(cgroup)) if !is_buried(&child) => self.jobs.push(Job {
-                purpose,
-                child,
-                cgroup,
-                answer,
-                give_up_at: record.give_up_at,
-            }),
+            (Some(child), Some(cgroup)) if !is_buried(&child) => {
+                self.jobs.push(Job {
+                    purpose,
+                    child,
+                    cgroup,
+                    answer,
+                    give_up_at: record.give_up_at,
+                });
+                None
+            }
             (_, group) => {
                 group.inspect(|group| drop(group.kill()));
-                self.job_done(purpose, Err("it was lost when PID 1 crashed".to_owned()));
+                Some(purpose)
             }
+        }
+    }
+
+    /// A helper ended and its answer went with the predecessor: what may be done twice is done again.
+    fn job_lost(&mut self, purpose: Purpose) {
+        match purpose {
+            Purpose::KeepRead => self.found.retain(|action| *action != Action::Keep),
+            Purpose::MountData => self.found.retain(|action| *action != Action::Data),
+            Purpose::ProbeData => self.data_asked = None,
+            Purpose::Softdog => self.begin_watchdog(SOFTDOG_PATIENCE),
+            _ => self.job_done(purpose, Err("it was lost when PID 1 crashed".to_owned())),
         }
     }
 
@@ -465,6 +485,7 @@ fn is_of_ours(pid: u32) -> bool {
 
 /// An end that nobody can tell of any more.
 const UNKNOWN: Exit = Exit::Code(-1);
+const SOFTDOG_PATIENCE: Duration = Duration::from_secs(10);
 const GONE_TRIES: u32 = 100;
 const GONE_PAUSE: Duration = Duration::from_millis(20);
 const MAX_GROUP: usize = 256;
