@@ -43,7 +43,7 @@ pub use report::report;
 pub use ring::{Record, Ring};
 pub use verdict::{Cause, Finding, Part, START_PATIENCE};
 
-/// Starts the thread. Unless it `may_reexecute`, a stuck thread of PID 1 is left to the hardware
+/// Starts the thread. A thread of PID 1 that is stuck before `reexecute_from` is left to the hardware
 /// watchdog.
 ///
 /// # Errors
@@ -53,7 +53,7 @@ pub fn spawn(
     to_main: ToMain,
     heartbeat: OwnedFd,
     own_log: Arc<OwnedFd>,
-    may_reexecute: bool,
+    reexecute_from: Duration,
 ) -> std::io::Result<()> {
     let guard = Guard {
         vitals,
@@ -65,7 +65,7 @@ pub fn spawn(
         cases: std::array::from_fn(|_| Case::default()),
         threads: Threads::default(),
         own: Own::new(crate::clock::boottime()),
-        may_reexecute,
+        reexecute_from,
     };
     let guard = Box::new(guard);
     std::thread::Builder::new()
@@ -84,7 +84,7 @@ struct Guard {
     cases: [Case; Role::ALL.len()],
     threads: Threads,
     own: Own,
-    may_reexecute: bool,
+    reexecute_from: Duration,
 }
 
 /// The run of a role under watch.
@@ -125,7 +125,7 @@ impl Guard {
             self.watch(role, now);
         }
         if let Some(thread) = self.own.stuck(&self.vitals, now)
-            && self.may_reexecute
+            && now >= self.reexecute_from
         {
             crash::reexecute(Crash::Stuck, thread);
         }
