@@ -49,7 +49,8 @@ pub(super) struct UnitRecord<'a> {
     cgroup: Option<String>,
     child: Option<ChildRecord>,
     control: Option<Handed>,
-    /// Events waited for room in its control socket: it has to be told everything anew.
+    /// It was told nothing yet, or events waited for room in its control socket: it has to be told
+    /// everything anew.
     is_behind: bool,
     log: LogRecord,
 }
@@ -163,7 +164,7 @@ impl Pid1 {
                 cgroup: unit.cgroup.as_ref().map(relative),
                 child: unit.child.as_ref().map(|child| name_child(child, naming)),
                 control: control.map(|outbox| naming.name(outbox.socket())),
-                is_behind: control.is_some_and(Outbox::is_behind),
+                is_behind: control.is_some_and(Outbox::owes_something),
                 log: estate::name_log(&unit.log, naming),
             });
         }
@@ -239,7 +240,10 @@ impl Pid1 {
         let child = record.child.and_then(|child| inherit_child(&child, from));
         let child = child.filter(|child| life.pid() == Some(child.pid));
         let control = record.control.and_then(|control| from.take(control));
-        let control = control.filter(estate::is_seqpacket).map(Outbox::new);
+        let mut control = control.filter(estate::is_seqpacket).map(Outbox::new);
+        if let Some(outbox) = control.as_mut().filter(|_| !record.is_behind) {
+            outbox.was_briefed();
+        }
         if life.pid().is_some() {
             let is_gone = child.as_ref().is_none_or(is_buried);
             if is_gone || is_role && control.is_none() {
