@@ -10,7 +10,8 @@ use netstack::door::{DoorConfig, Identity};
 use rustix::io::Errno;
 use supervise::{
     control::{
-        self, Event, FrameError, MAX_NOTICE, MAX_NOTICES, MAX_TAIL, PROTOCOL, Request, StartService,
+        self, Event, FrameError, MAX_NOTICE, MAX_NOTICES, MAX_TAIL, MAX_TAIL_LINE, PROTOCOL,
+        Request, StartService,
     },
     status::Notice,
     unit::UnitName,
@@ -88,6 +89,9 @@ impl Pid1 {
             }
             (Role::Logd, Request::LogTail(mut lines)) => {
                 lines.truncate(MAX_TAIL);
+                for line in &mut lines {
+                    line.truncate(line.floor_char_boundary(MAX_TAIL_LINE));
+                }
                 self.log_tail = lines;
                 Ok(())
             }

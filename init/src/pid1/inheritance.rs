@@ -308,17 +308,22 @@ impl Pid1 {
     }
 
     /// Ends what was started and is in no book, and the shells, whose consoles are gone.
-    fn end_strays(&self) {
+    fn end_strays(&mut self) {
         for shell in groups_in("pilot").filter(|path| path.starts_with("pilot/shell-")) {
             own_group(&shell).inspect(|group| drop(group.kill()));
         }
+        // One that was reaped in the moment of the crash is gone; nobody told.
+        let children: Vec<u32> = children().collect();
+        self.left_behind.retain(|pid| children.contains(pid));
         let known: Vec<u32> = self
             .table
             .values()
             .filter_map(|unit| unit.life.pid())
             .chain(self.jobs.iter().map(|job| job.child.pid))
+            .chain(self.left_behind.iter().copied())
             .collect();
-        for pid in children().filter(|pid| !known.contains(pid) && is_of_ours(*pid)) {
+        let strays = children.into_iter();
+        for pid in strays.filter(|pid| !known.contains(pid) && is_of_ours(*pid)) {
             supervise::warning!(
                 "process {pid} was started in the moment of the crash, and is ended"
             );
