@@ -41,9 +41,9 @@ use crate::{
 pub use heartbeat::{Beat, Kind};
 pub use report::report;
 pub use ring::{Record, Ring};
-pub use verdict::{Cause, Finding, Part};
+pub use verdict::{Cause, Finding, Part, START_PATIENCE};
 
-/// Starts the thread. Unless it `may_reexecute`, a stuck thread of PID 1 is left to the hardware
+/// Starts the thread. A thread of PID 1 that is stuck before `reexecute_from` is left to the hardware
 /// watchdog.
 ///
 /// # Errors
@@ -53,7 +53,7 @@ pub fn spawn(
     to_main: ToMain,
     heartbeat: OwnedFd,
     own_log: Arc<OwnedFd>,
-    may_reexecute: bool,
+    reexecute_from: Duration,
 ) -> std::io::Result<()> {
     let guard = Guard {
         vitals,
@@ -65,7 +65,7 @@ pub fn spawn(
         cases: std::array::from_fn(|_| Case::default()),
         threads: Threads::default(),
         own: Own::new(crate::clock::boottime()),
-        may_reexecute,
+        reexecute_from,
     };
     let guard = Box::new(guard);
     std::thread::Builder::new()
@@ -84,7 +84,7 @@ struct Guard {
     cases: [Case; Role::ALL.len()],
     threads: Threads,
     own: Own,
-    may_reexecute: bool,
+    reexecute_from: Duration,
 }
 
 /// The run of a role under watch.
@@ -92,10 +92,12 @@ struct Guard {
 struct Watch {
     run: RoleRun,
     answered: bool,
+    /// Whether `main` knows of that.
+    told: bool,
     last_sign: Duration,
     /// Since when nothing of it was suspicious.
     steady_since: Duration,
-    /// Whether `main` knows of that.
+    /// The same of that.
     steady_told: bool,
     suspected: bool,
     shown: bool,
@@ -123,7 +125,7 @@ impl Guard {
             self.watch(role, now);
         }
         if let Some(thread) = self.own.stuck(&self.vitals, now)
-            && self.may_reexecute
+            && now >= self.reexecute_from
         {
             crash::reexecute(Crash::Stuck, thread);
         }
@@ -141,13 +143,14 @@ impl Guard {
         });
         if self.sees_life(role, now) {
             watch.last_sign = now;
-            if !watch.answered {
-                watch.answered = true;
-                let _ = match role {
+            watch.answered = true;
+            if !watch.told {
+                let sent = match role {
                     Role::Front => self.to_main.send(Message::DoorAnswers),
                     Role::Manager => self.to_main.send(Message::ManagerAnswers),
                     Role::Logd => Ok(()),
                 };
+                watch.told = sent.is_ok();
             }
         }
         let mut silences = self.silences(role, &watch);
@@ -273,7 +276,8 @@ impl Watch {
     fn of(run: RoleRun, now: Duration) -> Self {
         Self {
             run,
-            answered: false,
+            answered: run.settled,
+            told: false,
             last_sign: now,
             steady_since: now,
             steady_told: false,

@@ -23,7 +23,10 @@ use rustix::{
     io::Errno,
 };
 
-use crate::crash::epitaph::{self, Cause, Epitaph};
+use crate::crash::{
+    budget,
+    epitaph::{self, Cause, Epitaph},
+};
 
 /// The memfd.
 #[derive(Debug)]
@@ -89,7 +92,11 @@ impl Handover {
         }
         let attempts = self.word(layout::ATTEMPTS_AT).saturating_add(1);
         self.set_word(layout::ATTEMPTS_AT, attempts);
-        if attempts > MOST_ATTEMPTS || self.brought_panics() {
+        if attempts > MOST_ATTEMPTS || self.brought_panics(crate::clock::boottime()) {
+            // Numbered from the start again, what is published next must not count as the older.
+            for slot in 0..layout::SLOTS {
+                let _ = self.write(layout::slot_at(slot), &[0; layout::SLOT_HEADER as usize]);
+            }
             return None;
         }
         let (sequence, state) = (0..layout::SLOTS)
@@ -142,14 +149,16 @@ impl Handover {
         (count, (first..count).filter_map(read).collect())
     }
 
-    /// Whether `main` panicked again and again, in each of the last generations.
-    fn brought_panics(&self) -> bool {
+    /// Whether `main` panicked again and again, in each of the last generations, shortly before
+    /// `now`.
+    fn brought_panics(&self, now: Duration) -> bool {
         let (_, epitaphs) = self.epitaphs();
         let last = epitaphs.iter().rev().take(MOST_ATTEMPTS as usize);
         epitaphs.len() >= MOST_ATTEMPTS as usize
-            && last
-                .into_iter()
-                .all(|epitaph| epitaph.cause == Cause::Panics)
+            && last.into_iter().all(|epitaph| {
+                let ago = now.saturating_sub(epitaph.at);
+                epitaph.cause == Cause::Panics && ago < budget::REFILLED_AFTER
+            })
     }
 
     fn read_slot(&self, slot: u64) -> Option<(u64, Vec<u8>)> {
@@ -269,7 +278,9 @@ mod tests {
         next.set_word(layout::ATTEMPTS_AT, MOST_ATTEMPTS + 1);
         assert_eq!(next.predecessor(), None);
         next.taken_over();
-        assert!(next.predecessor().is_some());
+        assert_eq!(successor(&next).predecessor(), None);
+        next.publish(b"wholesome").unwrap();
+        assert_eq!(successor(&next).predecessor().unwrap(), b"wholesome");
     }
 
     #[test]

@@ -288,8 +288,8 @@ impl Pid1 {
         if stage == Stage::Root {
             let (vitals, to_main) = (pid1.vitals.clone(), pid1.to_main.clone());
             let guards = pid1.guards.try_clone().map_err(|e| e.to_string())?;
-            let may = !succession.is_safe_mode();
-            guard::spawn(vitals, to_main, guards, pid1.own_log.read.clone(), may)
+            let from = succession.ends_safe_mode();
+            guard::spawn(vitals, to_main, guards, pid1.own_log.read.clone(), from)
                 .map_err(|e| format!("guard: {e}"))?;
         }
         Ok(pid1)
@@ -340,7 +340,7 @@ impl Pid1 {
         self.feed_watchdog(now);
         self.publish(now);
         self.hand_on();
-        self.tell_succession();
+        self.tell_succession(now);
     }
 
     /// For the guard: this turn, and those of `net`.

@@ -1,11 +1,14 @@
 //! What `main` and `guard` tell each other: a few numbers, without a lock.
 
 use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
 
-use crate::{guard::Ring, pid1::roles::Role};
+use crate::{
+    guard::{self, Ring},
+    pid1::roles::Role,
+};
 
 /// The numbers. Times are milliseconds since the kernel started.
 #[derive(Debug, Default)]
@@ -77,6 +80,7 @@ struct Run {
     pid: AtomicU32,
     generation: AtomicU64,
     started: AtomicU64,
+    settled: AtomicBool,
 }
 
 /// One run of a role.
@@ -86,8 +90,10 @@ pub struct RoleRun {
     pub pid: u32,
     /// Counts the role's starts.
     pub generation: u64,
-    /// When it was started.
+    /// When it was started, or inherited.
     pub started: Duration,
+    /// Whether it had long answered when it was inherited.
+    pub settled: bool,
 }
 
 impl Vitals {
@@ -103,7 +109,26 @@ impl Vitals {
 
     /// `main` has started a role.
     pub fn role_started(&self, role: Role, pid: u32, generation: u64, now: Duration) {
+        self.role_runs(role, pid, generation, now, false);
+    }
+
+    /// `main` has inherited a role that is `age` old.
+    pub fn role_inherited(
+        &self,
+        role: Role,
+        pid: u32,
+        generation: u64,
+        now: Duration,
+        age: Duration,
+    ) {
+        // One that had not answered by then would have been replaced.
+        let settled = age > guard::START_PATIENCE;
+        self.role_runs(role, pid, generation, now, settled);
+    }
+
+    fn role_runs(&self, role: Role, pid: u32, generation: u64, now: Duration, settled: bool) {
         let run = &self.runs[role.index()];
+        run.settled.store(settled, Ordering::Relaxed);
         run.started.store(millis(now), Ordering::Relaxed);
         run.generation.store(generation, Ordering::Relaxed);
         run.pid.store(pid, Ordering::Release);
@@ -122,6 +147,7 @@ impl Vitals {
             pid,
             generation: run.generation.load(Ordering::Relaxed),
             started: Duration::from_millis(run.started.load(Ordering::Relaxed)),
+            settled: run.settled.load(Ordering::Relaxed),
         })
     }
 

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
         mpsc::{Receiver, channel},
     },
     time::{Duration, Instant},
@@ -24,6 +25,7 @@ use supervise::{
 struct Fake {
     status: Mutex<Arc<BoxStatus>>,
     orders: Mutex<Vec<Order>>,
+    shells: AtomicU32,
 }
 
 impl Fake {
@@ -60,6 +62,7 @@ impl Host for Fake {
 
     /// Stands for a shell: says what it got, line by line as a cooked terminal gives them.
     fn shell(&self, tty: OwnedFd) -> Result<(), String> {
+        self.shells.fetch_add(1, Ordering::Release);
         let mut tty = File::from(tty);
         let mut line = [0; 64];
         let n = tty.read(&mut line).map_err(|e| e.to_string())?;
@@ -155,7 +158,7 @@ fn unit(name: &str) -> UnitInfo {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
 fn everything_answers_plainly_when_nothing_else_is_there() {
@@ -245,7 +248,11 @@ fn the_shell_gets_a_terminal_as_it_expects_and_the_console_comes_back() {
     let mut person = Person::at_a_console_of(Fake::default());
     person.types("shell\r");
     person.sees("comes back here.\r\n");
-    std::thread::sleep(Duration::from_millis(200));
+    let deadline = Instant::now() + PATIENCE;
+    while person.host.shells.load(Ordering::Acquire) == 0 {
+        assert!(Instant::now() < deadline, "no shell begins");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     person.types("lss\x7f\r");
     person.sees("the shell got \"ls\\n\"");
     person.sees("Back from the shell.");

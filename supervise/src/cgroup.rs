@@ -82,8 +82,10 @@ impl Cgroup {
             "cpu.weight",
             limits.cpu_weight.map(|n| n.clamp(1, 10_000).to_string()),
         )?;
-        let quota =
-            |percent: u32| format!("{} {CPU_PERIOD_US}", percent.max(1) * CPU_PERIOD_US / 100);
+        let quota = |percent: u32| {
+            let quota = u64::from(percent.max(1)) * u64::from(CPU_PERIOD_US) / 100;
+            format!("{quota} {CPU_PERIOD_US}")
+        };
         self.set("cpu.max", limits.cpu_percent.map(quota))
     }
 

@@ -164,7 +164,7 @@ mod tests {
     /// Waits for this child alone, with a deadline: other tests have children of their own.
     fn wait(child: &Child) -> Exit {
         let pid = Pid::from_raw(child.pid.cast_signed()).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
             if let Some(status) = rustix::process::waitid(WaitId::Pid(pid), options).unwrap() {

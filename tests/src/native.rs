@@ -461,5 +461,5 @@ const CGROUP1_CPU: &str = "/sys/fs/cgroup/cpu";
 
 /// On a machine where everything else runs too.
 const START: Duration = Duration::from_secs(180);
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(60);
 const MAX_ANSWER: u64 = 16 << 20;

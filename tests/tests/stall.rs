@@ -182,7 +182,7 @@ fn cured(native: &Native, answers: &Answers, began: Instant) -> Result<Row> {
     let began_at = boottime - (instant - began);
     let mut event = Value::Null;
     until(PATIENCE * 2, || {
-        let report = native.guard(SHORT).unwrap_or_default();
+        let report = native.guard(ANSWER).unwrap_or_default();
         let events = report["events"].as_array().cloned().unwrap_or_default();
         let replaced = |event: &&Value| event["replaced"] == true && event["role"] == "manager";
         event = events.iter().find(replaced).cloned().unwrap_or_default();
@@ -300,6 +300,8 @@ fn boottime() -> Duration {
 }
 
 const UNSTALLED: Duration = Duration::from_secs(2);
+/// Of one question to the API: what is longer is a gap.
 const SHORT: Duration = Duration::from_secs(1);
+const ANSWER: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 const TEN_MINUTES: Duration = Duration::from_secs(600);

@@ -38,9 +38,10 @@ pub fn listen() {
             let Ok(fifo) = rustix::fs::open(PLACE, flags, rustix::fs::Mode::empty()) else {
                 return;
             };
-            let mut line = [0; 128];
-            while let Ok(n) = rustix::io::read(&fifo, &mut line) {
-                obey(&String::from_utf8_lossy(&line[..n]));
+            // A line is written at once, and so is never read in two pieces unless many wait.
+            let mut lines = [0; 4096];
+            while let Ok(n) = rustix::io::read(&fifo, &mut lines) {
+                String::from_utf8_lossy(&lines[..n]).lines().for_each(obey);
             }
         });
     drop(spawned);
@@ -77,10 +78,6 @@ fn obey(line: &str) {
     match (kind, thread) {
         ("panic", "main") => PANICS_OF_MAIN.store(count, Ordering::Release),
         ("forgive", _) => write_word(layout::CRASHES_AT, 0),
-        ("rubbish", _) => (0..layout::SLOTS).for_each(|slot| {
-            let at = layout::slot_at(slot);
-            (0..100).for_each(|word| write_word(at + word * 8, word.wrapping_mul(RUBBISH)));
-        }),
         ("panic", _) => PANICS_OF_GUARD.store(count, Ordering::Release),
         _ => {
             KIND.store(kind_number(kind), Ordering::Release);
@@ -144,6 +141,7 @@ const KINDS: &[(&str, fn())] = &[
     ("overflow", || {
         std::hint::black_box(recurse(0));
     }),
+    ("rubbish", rubbish),
     ("segv", segv),
     ("tidy-segv", || raise(libc::SIGSEGV)),
 ];
@@ -151,6 +149,15 @@ const KINDS: &[(&str, fn())] = &[
 fn segv() {
     // SAFETY: none: a fault is what is wanted, and the page at zero is never mapped.
     unsafe { ptr::without_provenance_mut::<u32>(8).write_volatile(1) };
+}
+
+/// A crash with nothing whole to hand over. In `main` itself, which can't publish anything after it.
+fn rubbish() {
+    for slot in 0..layout::SLOTS {
+        let at = layout::slot_at(slot);
+        (0..100).for_each(|word| write_word(at + word * 8, word.wrapping_mul(RUBBISH)));
+    }
+    segv();
 }
 
 /// A mapped page of a file that has none.

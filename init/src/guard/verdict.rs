@@ -88,7 +88,7 @@ impl Part {
             Self::Door => (1000, 1500, Some(3000), 30_000),
             // Behind is its ordinary state while much is logged; only standing still is not.
             Self::Reading => (3000, 3500, None, 60_000),
-            Self::Start => (60_000, 60_000, None, 60_000),
+            Self::Start => (START_MS, START_MS, None, START_MS),
         };
         let millis = Duration::from_millis;
         Limits {
@@ -252,6 +252,9 @@ impl Seen {
     }
 }
 
+/// For how long a new run of a role may not have answered yet.
+pub const START_PATIENCE: Duration = Duration::from_millis(START_MS);
+const START_MS: u64 = 60_000;
 /// So long must a thread have been given no CPU to count as asleep: three looks after the first.
 const STILL: Duration = Duration::from_millis(300);
 /// The same while it waits for a disk: one page of the program from a slow one that is loaded takes

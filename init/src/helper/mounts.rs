@@ -1,4 +1,4 @@
-//! What is mounted where (`/proc/self/mountinfo`), and how much room there is.
+//! What is mounted where (`/proc/thread-self/mountinfo`), and how much room there is.
 
 use std::path::{Path, PathBuf};
 
@@ -55,7 +55,7 @@ fn unescaped(text: &str) -> String {
         .replace("\\134", "\\")
 }
 
-const TABLE: &str = "/proc/self/mountinfo";
+const TABLE: &str = "/proc/thread-self/mountinfo";
 
 #[cfg(test)]
 mod tests {

@@ -33,6 +33,7 @@ impl Bench {
             eprintln!("SKIPPED: needs root, loop devices, and a kernel with btrfs");
             return None;
         }
+        own_mounts();
         let folder = std::env::temp_dir().join(format!("data-{name}-{}", std::process::id()));
         fs::create_dir_all(folder.join("at")).unwrap();
         let path = folder.join("image");
@@ -94,6 +95,16 @@ impl Drop for Bench {
         let _ = rustix::mount::unmount(&self.options.at, rustix::mount::UnmountFlags::DETACH);
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Gives this test's thread a mount namespace of its own: a process that another test starts with a
+/// copy of the common one would keep a mount that is there in use.
+#[allow(unsafe_code)]
+fn own_mounts() {
+    // SAFETY: the descriptors stay shared; the file system's attributes become this thread's own,
+    // which nothing here relies on.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS).unwrap() };
+    crate::mounts::make_private().unwrap();
 }
 
 fn attach(image: &File, size: u64) -> LoopDevice {

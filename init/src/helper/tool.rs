@@ -155,7 +155,7 @@ const MOST_OUTPUT: usize = 64 * 1024;
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_secs(120);
 
     #[test]
     fn output_and_errors_come_back() {

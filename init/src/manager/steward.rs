@@ -228,7 +228,12 @@ impl Steward {
                 Err(e) => supervise::error!("{} can't be started: {e}", request.unit),
             },
             Action::Stop(unit) => self.link.ask(&Request::StopService { unit }),
-            Action::Routes(routes) => self.routes = routes,
+            // Said again now and then: what was sent may have been lost in a crash of PID 1.
+            Action::Routes(routes) => {
+                self.routes = routes;
+                self.door_sent = None;
+                self.notices_sent = None;
+            }
         }
     }
 

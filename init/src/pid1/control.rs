@@ -10,7 +10,8 @@ use netstack::door::{DoorConfig, Identity};
 use rustix::io::Errno;
 use supervise::{
     control::{
-        self, Event, FrameError, MAX_NOTICE, MAX_NOTICES, MAX_TAIL, PROTOCOL, Request, StartService,
+        self, Event, FrameError, MAX_NOTICE, MAX_NOTICES, MAX_TAIL, MAX_TAIL_LINE, PROTOCOL,
+        Request, StartService,
     },
     status::Notice,
     unit::UnitName,
@@ -67,8 +68,14 @@ impl Pid1 {
                 self.tell(role, Event::Units(units), vec![]);
                 Ok(())
             }
-            (Role::Manager, Request::StartService(spec)) => self.want_service(spec, fds, now),
-            (Role::Manager, Request::StopService { unit }) => self.stop_service(&unit, now),
+            (Role::Manager, Request::StartService(spec)) => {
+                self.wishes.remove(&spec.unit);
+                self.want_service(spec, fds, now)
+            }
+            (Role::Manager, Request::StopService { unit }) => {
+                self.wishes.remove(&unit);
+                self.stop_service(&unit, now)
+            }
             (Role::Manager, Request::ConfigureDoor(bytes)) => self.configure_door(bytes),
             (Role::Manager, Request::KeepIdentity(bytes)) => self.keep_identity(bytes),
             (Role::Manager, Request::Power(power)) => {
@@ -82,6 +89,9 @@ impl Pid1 {
             }
             (Role::Logd, Request::LogTail(mut lines)) => {
                 lines.truncate(MAX_TAIL);
+                for line in &mut lines {
+                    line.truncate(line.floor_char_boundary(MAX_TAIL_LINE));
+                }
                 self.log_tail = lines;
                 Ok(())
             }
@@ -207,8 +217,11 @@ impl Pid1 {
             self.board.ca_pem.set(Some(pem.clone()));
             self.keep.ca_pem = pem;
         }
-        self.door = Some(bytes.clone());
-        self.tell(Role::Front, Event::Door(bytes), vec![]);
+        // The manager repeats it now and then; the front has it already.
+        if self.door.as_ref() != Some(&bytes) {
+            self.door = Some(bytes.clone());
+            self.tell(Role::Front, Event::Door(bytes), vec![]);
+        }
         Ok(())
     }
 

@@ -49,7 +49,8 @@ pub(super) struct UnitRecord<'a> {
     cgroup: Option<String>,
     child: Option<ChildRecord>,
     control: Option<Handed>,
-    /// Events waited for room in its control socket: it has to be told everything anew.
+    /// It was told nothing yet, or events waited for room in its control socket: it has to be told
+    /// everything anew.
     is_behind: bool,
     log: LogRecord,
 }
@@ -120,12 +121,22 @@ impl Pid1 {
         };
         self.boot = boot;
         self.inherit_settled(settled, from);
+        let mut behind = Vec::new();
         for unit in units {
-            self.inherit_unit(unit, from, now);
+            behind.extend(self.inherit_unit(unit, from, now));
         }
         let jobs: Vec<JobRecord<'_>> = records::read(&state, Tag::Jobs, 1).unwrap_or_default();
+        let mut lost = Vec::new();
         for job in jobs {
-            self.inherit_job(job, from);
+            lost.extend(self.inherit_job(job, from));
+        }
+        // This may start others, which publishes what is known so far.
+        for purpose in lost {
+            self.job_lost(purpose);
+        }
+        // With all units in the table, as they are told of each other.
+        for role in behind {
+            self.brief(role, now);
         }
         self.end_strays();
         self.begin_again(now);
@@ -153,7 +164,7 @@ impl Pid1 {
                 cgroup: unit.cgroup.as_ref().map(relative),
                 child: unit.child.as_ref().map(|child| name_child(child, naming)),
                 control: control.map(|outbox| naming.name(outbox.socket())),
-                is_behind: control.is_some_and(Outbox::is_behind),
+                is_behind: control.is_some_and(Outbox::owes_something),
                 log: estate::name_log(&unit.log, naming),
             });
         }
@@ -202,7 +213,13 @@ impl Pid1 {
         self.log_tail = settled.log_tail.into_owned();
     }
 
-    fn inherit_unit(&mut self, record: UnitRecord<'_>, from: &mut Inherited, now: Duration) {
+    /// Returns the role, if it goes on and has to be told everything anew.
+    fn inherit_unit(
+        &mut self,
+        record: UnitRecord<'_>,
+        from: &mut Inherited,
+        now: Duration,
+    ) -> Option<Role> {
         let name = record.name.into_owned();
         let kind = match record.kind {
             KindRecord::Role => Role::of(&name).map(Kind::Role),
@@ -216,14 +233,17 @@ impl Pid1 {
             // The manager wants it again if it is to run; a role is always wanted.
             supervise::error!("{name} was not handed over whole and is ended");
             group.inspect(|group| drop(group.kill()));
-            return;
+            return None;
         };
         let is_role = matches!(kind, Kind::Role(_));
         let mut life = record.life.into_owned();
         let child = record.child.and_then(|child| inherit_child(&child, from));
         let child = child.filter(|child| life.pid() == Some(child.pid));
         let control = record.control.and_then(|control| from.take(control));
-        let control = control.filter(estate::is_seqpacket).map(Outbox::new);
+        let mut control = control.filter(estate::is_seqpacket).map(Outbox::new);
+        if let Some(outbox) = control.as_mut().filter(|_| !record.is_behind) {
+            outbox.was_briefed();
+        }
         if life.pid().is_some() {
             let is_gone = child.as_ref().is_none_or(is_buried);
             if is_gone || is_role && control.is_none() {
@@ -243,16 +263,15 @@ impl Pid1 {
         };
         let role = unit.role().filter(|_| lives);
         if let (Some(role), Some(pid)) = (role, unit.life.pid()) {
-            self.vitals
-                .role_started(role, pid, unit.life.generation(), now);
+            let (generation, age) = (unit.life.generation(), unit.life.age(now));
+            self.vitals.role_inherited(role, pid, generation, now, age);
         }
         self.table.insert(name, unit);
-        if let Some(role) = role.filter(|_| record.is_behind) {
-            self.brief(role, now);
-        }
+        role.filter(|_| record.is_behind)
     }
 
-    fn inherit_job(&mut self, record: JobRecord<'_>, from: &mut Inherited) {
+    /// Returns what the helper was for, if its end can't be known any more.
+    fn inherit_job(&mut self, record: JobRecord<'_>, from: &mut Inherited) -> Option<Purpose> {
         let purpose = record.purpose.into_owned();
         let (child, group) = (
             inherit_child(&record.child, from),
@@ -260,32 +279,51 @@ impl Pid1 {
         );
         let answer = record.answer.and_then(|answer| from.take(answer));
         match (child, group) {
-            (Some(child), Some(cgroup)) if !is_buried(&child) => self.jobs.push(Job {
-                purpose,
-                child,
-                cgroup,
-                answer,
-                give_up_at: record.give_up_at,
-            }),
+            (Some(child), Some(cgroup)) if !is_buried(&child) => {
+                self.jobs.push(Job {
+                    purpose,
+                    child,
+                    cgroup,
+                    answer,
+                    give_up_at: record.give_up_at,
+                });
+                None
+            }
             (_, group) => {
                 group.inspect(|group| drop(group.kill()));
-                self.job_done(purpose, Err("it was lost when PID 1 crashed".to_owned()));
+                Some(purpose)
             }
         }
     }
 
+    /// A helper ended and its answer went with the predecessor: what may be done twice is done again.
+    fn job_lost(&mut self, purpose: Purpose) {
+        match purpose {
+            Purpose::KeepRead => self.found.retain(|action| *action != Action::Keep),
+            Purpose::MountData => self.found.retain(|action| *action != Action::Data),
+            Purpose::ProbeData => self.data_asked = None,
+            Purpose::Softdog => self.begin_watchdog(SOFTDOG_PATIENCE),
+            _ => self.job_done(purpose, Err("it was lost when PID 1 crashed".to_owned())),
+        }
+    }
+
     /// Ends what was started and is in no book, and the shells, whose consoles are gone.
-    fn end_strays(&self) {
+    fn end_strays(&mut self) {
         for shell in groups_in("pilot").filter(|path| path.starts_with("pilot/shell-")) {
             own_group(&shell).inspect(|group| drop(group.kill()));
         }
+        // One that was reaped in the moment of the crash is gone; nobody told.
+        let children: Vec<u32> = children().collect();
+        self.left_behind.retain(|pid| children.contains(pid));
         let known: Vec<u32> = self
             .table
             .values()
             .filter_map(|unit| unit.life.pid())
             .chain(self.jobs.iter().map(|job| job.child.pid))
+            .chain(self.left_behind.iter().copied())
             .collect();
-        for pid in children().filter(|pid| !known.contains(pid) && is_of_ours(*pid)) {
+        let strays = children.into_iter();
+        for pid in strays.filter(|pid| !known.contains(pid) && is_of_ours(*pid)) {
             supervise::warning!(
                 "process {pid} was started in the moment of the crash, and is ended"
             );
@@ -456,6 +494,7 @@ fn is_of_ours(pid: u32) -> bool {
 
 /// An end that nobody can tell of any more.
 const UNKNOWN: Exit = Exit::Code(-1);
+const SOFTDOG_PATIENCE: Duration = Duration::from_secs(10);
 const GONE_TRIES: u32 = 100;
 const GONE_PAUSE: Duration = Duration::from_millis(20);
 const MAX_GROUP: usize = 256;

@@ -43,7 +43,10 @@ impl Pid1 {
                 WRITE_PATIENCE,
                 Some(input),
             ),
-            Err(e) => supervise::warning!("the keep partition can't be written: {e}"),
+            Err(e) => {
+                self.keep_write = None;
+                supervise::warning!("the keep partition can't be written: {e}");
+            }
         }
     }
 

@@ -30,7 +30,7 @@ impl Pid1 {
             services: infos(true),
             data: self.data.clone(),
             net: self.net.clone(),
-            notices: self.notices(),
+            notices: self.notices(now),
             log: self.log_tail.clone(),
             guard: crate::guard::report(&self.vitals),
             going_down: self.down.as_ref().map(|down| down.purpose().to_owned()),
@@ -101,10 +101,10 @@ impl Pid1 {
         })
     }
 
-    fn notices(&self) -> Vec<Notice> {
+    fn notices(&self, now: Duration) -> Vec<Notice> {
         let mut notices = self.trouble.clone();
         notices.extend(self.held_back());
-        notices.extend(self.succession.notice());
+        notices.extend(self.succession.notice(now));
         match &self.data {
             DataState::Absent(why) => {
                 notices.push(bad(format!("The data disk can't be used: {why}")))

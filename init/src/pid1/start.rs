@@ -224,6 +224,10 @@ impl Pid1 {
         }
         let status = self.status(now);
         self.tell(role, Event::Status(Box::new(status)), vec![]);
+        let unit = self.table.get_mut(&role.unit());
+        if let Some(outbox) = unit.and_then(|unit| unit.control.as_mut()) {
+            outbox.was_briefed();
+        }
     }
 
     /// Gives the manager the listening socket of a new service's agent.

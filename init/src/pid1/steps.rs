@@ -280,6 +280,12 @@ impl Pid1 {
         self.arm_watchdog()
     }
 
+    /// Arms the watchdog, after its driver was loaded if there is none.
+    pub(super) fn begin_watchdog(&mut self, patience: Duration) {
+        let begun = self.find_watchdog(patience);
+        self.begun(Action::Watchdog, begun);
+    }
+
     /// The kernel's own watchdog was loaded, or can't be: then the box does without.
     fn softdog_loaded(&mut self, result: Result<String, String>) {
         let loaded = result.and_then(|answer| {

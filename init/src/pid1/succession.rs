@@ -32,8 +32,10 @@ pub(super) struct Succession {
     pub(super) generation: u64,
     crashes: u64,
     last: Option<String>,
-    course: Course,
-    told: bool,
+    /// When its crashes will be so long ago that it does everything again.
+    safe_until: Option<Duration>,
+    /// Whether it has said, and which, that it is in safe mode.
+    told: Option<bool>,
 }
 
 /// The state, but for the process table and what is open.
@@ -88,7 +90,8 @@ pub(super) fn begin() -> (Option<Handover>, Succession) {
         .as_ref()
         .map_or((0, Vec::new()), Handover::epitaphs);
     let last = epitaphs.last().map(ToString::to_string);
-    let course = budget::course(&handover::failures(&epitaphs), super::now());
+    let failures = handover::failures(&epitaphs);
+    let course = budget::course(&failures, super::now());
     if let (Some(last), 1..) = (&last, generation) {
         let text = format!("executed anew ({generation}), since {last}");
         kmsg::write(kmsg::ERROR, &text);
@@ -97,26 +100,35 @@ pub(super) fn begin() -> (Option<Handover>, Succession) {
         kmsg::write(kmsg::ERROR, "too many crashes: PID 1 waits, and does less");
         std::thread::sleep(pause);
     }
+    // What is handed over may tell any time.
+    let latest = failures.into_iter().max().unwrap_or_default();
+    let latest = latest.min(super::now());
+    let safe_until = (course != Course::Normal).then_some(latest + budget::REFILLED_AFTER);
     let succession = Succession {
         generation,
         crashes,
         last,
-        course,
-        told: false,
+        safe_until,
+        told: None,
     };
     (handover, succession)
 }
 
 impl Succession {
     /// Whether PID 1 does less, after too many crashes.
-    pub(super) fn is_safe_mode(&self) -> bool {
-        self.course != Course::Normal
+    pub(super) fn is_safe_mode(&self, now: Duration) -> bool {
+        now < self.ends_safe_mode()
+    }
+
+    /// When it begins to do everything: at once, or after a time without a crash.
+    pub(super) fn ends_safe_mode(&self) -> Duration {
+        self.safe_until.unwrap_or_default()
     }
 
     /// What the owner is told.
-    pub(super) fn notice(&self) -> Option<Notice> {
+    pub(super) fn notice(&self, now: Duration) -> Option<Notice> {
         let last = self.last.as_ref().filter(|_| self.generation > 0)?;
-        Some(if self.is_safe_mode() {
+        Some(if self.is_safe_mode(now) {
             publish::bad(format!(
                 "PID 1 has crashed too often ({} times) and does no more than it must. Services go \
                  on. The last time {last}.",
@@ -131,12 +143,11 @@ impl Succession {
     }
 
     /// In words for whoever looks into [`PLACE`].
-    fn told_as(&self) -> String {
+    fn told_as(&self, safe: bool) -> String {
         format!(
-            "generation {}\ncrashes {}\nsafe {}\nlast {}\n",
+            "generation {}\ncrashes {}\nsafe {safe}\nlast {}\n",
             self.generation,
             self.crashes,
-            self.is_safe_mode(),
             self.last.as_deref().unwrap_or("none"),
         )
     }
@@ -174,10 +185,14 @@ impl Pid1 {
         }
     }
 
-    /// Says, once, that PID 1 has begun and is ready for the next crash.
-    pub(super) fn tell_succession(&mut self) {
-        if !std::mem::replace(&mut self.succession.told, true) {
-            if self.succession.generation > 0 {
+    /// Says that PID 1 has begun and is ready for the next crash, and when it leaves safe mode.
+    pub(super) fn tell_succession(&mut self, now: Duration) {
+        let safe = self.succession.is_safe_mode(now);
+        let told = self.succession.told.replace(safe);
+        if told != Some(safe) {
+            if told.is_some() {
+                supervise::info!("PID 1 has not crashed for long and does everything again");
+            } else if self.succession.generation > 0 {
                 let last = self
                     .succession
                     .last
@@ -188,7 +203,7 @@ impl Pid1 {
                     self.succession.generation
                 );
             }
-            let _ = std::fs::write(PLACE, self.succession.told_as());
+            let _ = std::fs::write(PLACE, self.succession.told_as(safe));
         }
     }
 

@@ -119,15 +119,27 @@ impl Unit {
 pub struct Outbox {
     socket: OwnedFd,
     waiting: VecDeque<(Event, Vec<Arc<OwnedFd>>)>,
+    briefed: bool,
 }
 
 impl Outbox {
-    /// With nothing to send yet.
+    /// With nothing to send yet, to one that knows nothing.
     pub fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
             waiting: VecDeque::new(),
+            briefed: false,
         }
+    }
+
+    /// All that a new process must know was pushed.
+    pub fn was_briefed(&mut self) {
+        self.briefed = true;
+    }
+
+    /// Whether a successor has to tell everything anew.
+    pub fn owes_something(&self) -> bool {
+        !self.briefed || self.is_behind()
     }
 
     /// The socket.

@@ -232,6 +232,11 @@ impl Life {
         self.generation
     }
 
+    /// How long it has been in this state.
+    pub fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.since)
+    }
+
     /// The entry as others see it.
     pub fn info(&self, unit: &UnitName, spec_hash: [u8; 32], now: Duration) -> UnitInfo {
         let state = match &self.state {
@@ -251,7 +256,7 @@ impl Life {
             generation: self.generation,
             spec_hash,
             restarts: self.restarts,
-            since: now.saturating_sub(self.since),
+            since: self.age(now),
         }
     }
 
