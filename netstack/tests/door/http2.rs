@@ -548,8 +548,14 @@ fn floods_end_their_own_connection_only() {
     });
     let endless = frame(HEADERS, 0, 1, &request("GET", "/", &[]));
     let post = frame(HEADERS, END_HEADERS, 1, &request("POST", "/", &[]));
-    let floods: [(&str, Vec<u8>); 5] = [
+    // CVE-2025-8671: what the client does makes the door reset its own streams.
+    let made = (0..5000).map(|n| {
+        let too_wide = frame_of(WINDOW_UPDATE, 2 * n + 1, &0x7fff_ffff_u32.to_be_bytes());
+        [get(2 * n + 1, "/"), too_wide].concat()
+    });
+    let floods: [(&str, Vec<u8>); 6] = [
         ("rapid reset", resets.collect::<Vec<_>>().concat()),
+        ("made to reset", made.collect::<Vec<_>>().concat()),
         ("pings", frame_of(PING, 0, &[0; 8]).repeat(100_000)),
         ("settings", frame_of(SETTINGS, 0, &[]).repeat(100_000)),
         (
@@ -566,9 +572,16 @@ fn floods_end_their_own_connection_only() {
         for part in bytes.chunks(4096) {
             peer.send(part);
         }
-        let end = peer.until(|frame| frame.kind == GOAWAY);
-        if let Ok(end) = end {
-            assert_eq!(end.payload[4..], 11_u32.to_be_bytes(), "{name}");
+        match peer.until(|frame| frame.kind == GOAWAY) {
+            Ok(end) => assert_eq!(end.payload[4..], 11_u32.to_be_bytes(), "{name}"),
+            // The end may be lost to a reset, as the door reads no more; but it must come.
+            Err(error) => assert!(
+                !matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ),
+                "{name}: {error}"
+            ),
         }
         other.send(&get(next, "/other"));
         assert_eq!(other.body(next), b"GET /other ", "{name}");

@@ -117,9 +117,9 @@ impl Drop for Folder {
     }
 }
 
-/// Tries until `done` says so; a second is ample for anything but a dead door.
+/// Tries until `done` says so; a minute is ample for anything but a dead door.
 pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..1000 {
+    for _ in 0..6000 {
         if done() {
             return;
         }
