@@ -4,7 +4,7 @@
 //! A valid signature says only that somebody signed. What ties an update to the publisher of what
 //! is installed is the key remembered here. Keys that a package was rightly signed with stay
 //! trusted after an endorsement, so that an update can be taken back; only the owner takes trust
-//! away again.
+//! away again, and no endorsement brings it back then.
 
 mod endorsement;
 mod store;
@@ -82,6 +82,17 @@ pub enum TrustError {
         /// Fingerprint of the key that signed.
         found: String,
     },
+    /// The owner took the trust in this key away.
+    #[error(
+        "it is signed with the key {found}, which is no longer trusted for {id}: its owner has \
+         removed it"
+    )]
+    Removed {
+        /// The package.
+        id: Id,
+        /// Fingerprint of the key that signed.
+        found: String,
+    },
     /// There is nothing to take away or to add to.
     #[error("no key {wanted} is trusted for {id}")]
     Absent {
@@ -126,7 +137,7 @@ impl Publisher {
         self.0.iter().any(|trusted| trusted.key == *key)
     }
 
-    /// Trusts the new key of an endorsement if the old one is trusted; says whether.
+    /// Trusts the new key of an endorsement if the old one is trusted; says whether that is news.
     fn learn(&mut self, endorsement: &Endorsement) -> bool {
         let learns = self.trusts(endorsement.old()) && !self.trusts(endorsement.successor());
         if learns {
@@ -141,10 +152,9 @@ impl Publisher {
     }
 
     /// Learns all these endorsements, in whatever order they come, if that leads to `wanted`.
-    fn learn_until(&mut self, id: &Id, endorsements: &[Endorsement], wanted: &PublicKey) -> bool {
+    fn learn_until(&mut self, endorsements: &[&Endorsement], wanted: &PublicKey) -> bool {
         let mut taught = self.clone();
-        let about = |e: &&Endorsement| e.package() == id;
-        while endorsements.iter().filter(about).any(|e| taught.learn(e)) {}
+        while endorsements.iter().any(|e| taught.learn(e)) {}
         let trusts = taught.trusts(wanted);
         if trusts {
             *self = taught;

@@ -57,7 +57,7 @@ pub(crate) enum TrustCommand {
     Remove {
         /// The package's id
         id: Id,
-        /// The fingerprint of the one key
+        /// The fingerprint of the one key, which is refused from then on, whoever vouches for it
         #[arg(long)]
         key: Option<String>,
         #[command(flatten)]

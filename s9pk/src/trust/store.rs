@@ -1,7 +1,7 @@
 //! The keys that a box or a developer trusts, kept in one file that survives a power cut.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io, iter,
     path::{Path, PathBuf},
 };
@@ -69,10 +69,14 @@ impl TrustStore {
         }
         // Somebody else may have changed the file since; nothing is refused by old knowledge.
         self.change(|known| {
+            known.refuse_removed(id, signer)?;
             let about = endorsements.iter().filter(|e| e.package() == id);
-            known.meet(id, about.map(Endorsement::old).chain([signer]));
+            let about: Vec<_> = about
+                .filter(|e| !known.is_removed(id, e.successor()))
+                .collect();
+            known.meet(id, about.iter().map(|e| e.old()).chain([signer]));
             if let Some(publisher) = known.publishers.get_mut(id)
-                && (publisher.trusts(signer) || publisher.learn_until(id, endorsements, signer))
+                && (publisher.trusts(signer) || publisher.learn_until(&about, signer))
             {
                 return Ok(());
             }
@@ -112,12 +116,15 @@ impl TrustStore {
     pub fn endorse(&mut self, endorsement: &Endorsement) -> Result<(), TrustError> {
         let (id, old) = (endorsement.package(), endorsement.old());
         self.change(|known| {
+            known.refuse_removed(id, endorsement.successor())?;
             known.trusting(id, old)?.learn(endorsement);
             Ok(())
         })
     }
 
-    /// Forgets one key of a package; with its last key, the package.
+    /// Takes the trust in one key of a package away, until the owner gives it again: the
+    /// endorsements that once led to it still come with every package. With its last key, the
+    /// package is forgotten but for that.
     pub fn remove(&mut self, id: &Id, key: &PublicKey) -> Result<(), TrustError> {
         self.change(|known| {
             let publisher = known.trusting(id, key)?;
@@ -125,6 +132,8 @@ impl TrustStore {
             if publisher.0.is_empty() {
                 known.publishers.remove(id);
             }
+            let removed = known.removed.entry(id.clone()).or_default();
+            removed.insert(key.to_string());
             Ok(())
         })
     }
@@ -191,6 +200,9 @@ struct Known {
     /// For packages whose publisher an earlier version knew, by the fingerprint alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pinned: BTreeMap<Id, String>,
+    /// Keys that the owner does not trust any more, in hexadecimal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    removed: BTreeMap<Id, BTreeSet<String>>,
 }
 
 impl Known {
@@ -199,10 +211,9 @@ impl Known {
         if let Ok(pins) = serde_json::from_slice::<BTreeMap<Id, String>>(bytes)
             && !pins.is_empty()
         {
-            let publishers = BTreeMap::new();
             return Ok(Self {
-                publishers,
                 pinned: pins,
+                ..Self::default()
             });
         }
         let stored: Stored = serde_json::from_slice(bytes)?;
@@ -229,10 +240,30 @@ impl Known {
         }
     }
 
+    /// Keys that were removed stay so, but for this one.
     fn trust_alone(&mut self, id: &Id, key: &PublicKey, origin: Origin) {
-        self.forget(id);
+        self.pinned.remove(id);
         let publisher = Publisher::new(*key, origin);
         self.publishers.insert(id.clone(), publisher);
+        if let Some(removed) = self.removed.get_mut(id) {
+            removed.remove(&key.to_string());
+            if removed.is_empty() {
+                self.removed.remove(id);
+            }
+        }
+    }
+
+    fn is_removed(&self, id: &Id, key: &PublicKey) -> bool {
+        let removed = self.removed.get(id);
+        removed.is_some_and(|removed| removed.contains(&key.to_string()))
+    }
+
+    fn refuse_removed(&self, id: &Id, key: &PublicKey) -> Result<(), TrustError> {
+        if !self.is_removed(id, key) {
+            return Ok(());
+        }
+        let (id, found) = (id.clone(), key.fingerprint());
+        Err(TrustError::Removed { id, found })
     }
 
     /// The publisher of a package, if it is known by `key`.
@@ -262,7 +293,8 @@ impl Known {
     /// Whether there was anything to forget.
     fn forget(&mut self, id: &Id) -> bool {
         let pinned = self.pinned.remove(id).is_some();
-        self.publishers.remove(id).is_some() || pinned
+        let removed = self.removed.remove(id).is_some();
+        self.publishers.remove(id).is_some() || pinned || removed
     }
 }
 
@@ -434,10 +466,44 @@ mod tests {
         assert!(store.remove(&id(), &public(1)).is_err());
         store.remove(&id(), &public(2)).unwrap();
         assert!(store.publishers().is_empty());
+        store.forget(&id()).unwrap();
         assert!(store.forget(&id()).is_err());
         store.add(&id(), &public(3)).unwrap();
         store.forget(&id()).unwrap();
         assert!(place.open().publishers().is_empty());
+    }
+
+    #[test]
+    fn a_removed_key_comes_back_by_the_owners_word_alone() {
+        let place = Place::new("removed");
+        let mut store = place.open();
+        store.add(&id(), &public(1)).unwrap();
+        let words = [word(1, 2), word(2, 3)];
+        let check = |seed| {
+            place
+                .open()
+                .check(&id(), &public(seed), &words, Trust::OnFirstSight)
+        };
+        let first = &words[..1];
+        store
+            .check(&id(), &public(2), first, Trust::PinnedOnly)
+            .unwrap();
+        store.remove(&id(), &public(2)).unwrap();
+        assert!(matches!(check(2), Err(TrustError::Removed { .. })));
+        let led_by_it = check(3);
+        assert!(matches!(led_by_it, Err(TrustError::Changed { .. })));
+        assert!(store.endorse(&word(1, 2)).is_err());
+        check(1).unwrap();
+
+        // Nor is it the first of a package of which no other key is left.
+        store.remove(&id(), &public(1)).unwrap();
+        assert!(check(1).is_err() && check(2).is_err());
+        store.add(&id(), &public(2)).unwrap();
+        check(2).unwrap();
+        check(3).unwrap();
+        assert!(check(1).is_err());
+        store.forget(&id()).unwrap();
+        check(1).unwrap();
     }
 
     #[test]
