@@ -2,8 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io, iter,
+    fs::{self, File, TryLockError},
+    io, iter,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -159,25 +162,32 @@ impl TrustStore {
         Ok(store)
     }
 
-    /// Changes what is on the disk now, and keeps the result only once it is there.
+    /// Changes what is on the disk now, and keeps the result only once it is there. `change` is
+    /// done once more if it comes to something.
     fn change(
         &mut self,
-        change: impl FnOnce(&mut Known) -> Result<(), TrustError>,
+        change: impl Fn(&mut Known) -> Result<(), TrustError>,
     ) -> Result<(), TrustError> {
-        let before = self.read()?;
-        let mut known = before.clone();
-        let outcome = change(&mut known);
-        if outcome.is_err() {
-            self.known = before;
-            return outcome;
-        }
-        if known != before {
+        let mut locked = None;
+        loop {
+            let before = self.read()?;
+            let mut known = before.clone();
+            let outcome = change(&mut known);
+            if outcome.is_err() || known == before {
+                self.known = before;
+                return outcome;
+            }
             let failed = failed(&self.path, "written");
+            if locked.is_none() {
+                // What was read until now, another process may be about to replace.
+                locked = Some(lock(&self.path).map_err(failed)?);
+                continue;
+            }
             let bytes = known.encode().map_err(&failed)?;
             durable::replace(&self.path, &bytes).map_err(failed)?;
+            self.known = known;
+            return Ok(());
         }
-        self.known = known;
-        Ok(())
     }
 
     fn read(&self) -> Result<Known, TrustError> {
@@ -298,6 +308,25 @@ impl Known {
     }
 }
 
+/// Keeps other processes from changing the file at `path`, as long as the result lives. It is the
+/// folder that is locked: the file is another one after each change.
+fn lock(path: &Path) -> io::Result<File> {
+    let folder = durable::folder_of(path).ok_or(io::ErrorKind::InvalidInput)?;
+    let folder = File::open(folder)?;
+    let deadline = Instant::now() + LOCK_DEADLINE;
+    loop {
+        match folder.try_lock() {
+            Ok(()) => return Ok(folder),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(TICK),
+            Err(TryLockError::WouldBlock) => {
+                let held = "another process has been changing it for a minute";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, held));
+            }
+        }
+    }
+}
+
 /// What failed with the file at `path`.
 fn failed(path: &Path, what: &'static str) -> impl Fn(io::Error) -> TrustError {
     move |source| TrustError::Io {
@@ -317,6 +346,10 @@ struct Stored {
 
 /// Of [`Stored`].
 const FORMAT: u32 = 1;
+/// For others to end their change, which takes as long as their disk does.
+const LOCK_DEADLINE: Duration = Duration::from_secs(60);
+/// Between two looks at a lock that is held.
+const TICK: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
@@ -484,7 +517,10 @@ mod tests {
                 .open()
                 .check(&id(), &public(seed), &words, Trust::OnFirstSight)
         };
-        check(2).unwrap();
+        let first = &words[..1];
+        store
+            .check(&id(), &public(2), first, Trust::PinnedOnly)
+            .unwrap();
         store.remove(&id(), &public(2)).unwrap();
         assert!(matches!(check(2), Err(TrustError::Removed { .. })));
         let led_by_it = check(3);
@@ -513,6 +549,23 @@ mod tests {
         other
             .check(&id(), &public(1), &[], Trust::PinnedOnly)
             .unwrap();
+    }
+
+    #[test]
+    fn changes_at_the_same_time_are_all_kept() {
+        let place = Place::new("at-once");
+        thread::scope(|scope| {
+            for worker in 0..4 {
+                let place = &place;
+                scope.spawn(move || {
+                    for number in 0..8 {
+                        let id = format!("p{worker}-{number}").parse().unwrap();
+                        place.open().add(&id, &public(1)).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(place.open().publishers().len(), 32);
     }
 
     #[test]
