@@ -86,6 +86,35 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
         ],
     ),
     (
+        "door",
+        &[
+            Tool {
+                program: "curl",
+                package: "curl",
+            },
+            Tool {
+                program: "h2load",
+                package: "nghttp2-client",
+            },
+            Tool {
+                program: "python3",
+                package: "python3-venv",
+            },
+            Tool {
+                program: "slowhttptest",
+                package: "slowhttptest",
+            },
+            Tool {
+                program: "socat",
+                package: "socat",
+            },
+            Tool {
+                program: "testssl",
+                package: "testssl.sh",
+            },
+        ],
+    ),
+    (
         "net",
         &[
             Tool {
