@@ -189,7 +189,7 @@ fn slow_attackers_hold_up_nobody_else() -> Result<()> {
             let output = attack.args(mode).output()?;
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             ensure!(
-                text.contains("test ended"),
+                text.contains("Test ended"),
                 "slowhttptest did not run: {text}"
             );
             Ok(())
@@ -282,15 +282,7 @@ fn curl_is_served_in_both_versions() -> Result<()> {
         );
         let sent = curl(&["-T", body.to_str().context("a path")?, &front.url("/up")])?;
         ensure!(sent == SIZE.to_string(), "{version}: {sent} bytes arrived");
-        let sent = curl(&[
-            "-H",
-            "Content-Length:",
-            "-H",
-            "Transfer-Encoding:",
-            "-d",
-            "abc",
-            &front.url("/"),
-        ]);
+        let sent = curl(&["-d", "abc", &front.url("/")]);
         ensure!(sent? == "3", "{version}: a small body was damaged");
     }
     front.close()
