@@ -56,8 +56,9 @@ impl Artifacts {
     /// When anything can't be fetched, built or packed.
     pub fn make(board: &Board, options: &Options) -> Result<Self> {
         let cache = Cache::open()?;
-        let _turn = cache.lock()?;
+        // Before the lock: cargo takes turns by itself, and only with those of the same checkout.
         let binaries = Binaries::build(board)?;
+        let _turn = cache.lock()?;
         let packages = Packages::fetch(&cache, board, options.mirror.as_deref(), options.refresh)?;
         let release = packages.kernel_release()?;
         let folder = packages.file(&format!("usr/lib/modules/{release}"))?;

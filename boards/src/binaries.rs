@@ -47,6 +47,20 @@ impl Binaries {
     }
 }
 
+/// Builds `init` with fault injection, for tests: a program of another name, so that no image ever
+/// gets it by mistake.
+///
+/// # Errors
+/// When it does not compile.
+pub fn init_with_faults(board: &Board) -> Result<PathBuf> {
+    let target = target_folder();
+    progress::step("Building init with faults", || {
+        let packages = ["-p", "init", "--features", "fault", "--bin", "init-fault"];
+        cargo(&target, &["--target", &board.target], &packages, STATIC)
+    })?;
+    Ok(target.join(&board.target).join("release/init-fault"))
+}
+
 /// The workspace's folder, of which this crate is a part.
 pub fn workspace() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -71,12 +85,29 @@ fn cargo(target: &Path, place: &[&str], packages: &[&str], flags: &str) -> Resul
         .env("RUSTFLAGS", flags)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .stdin(Stdio::null());
+    // The cargo that runs us says who we are, and build scripts that listen (ring's does) would be
+    // run anew, with all that depends on them, whenever somebody else asks.
+    let ours = env::vars_os().map(|(name, _)| name).filter(|name| {
+        let name = name.to_string_lossy();
+        OF_A_RUN.iter().any(|prefix| name.starts_with(prefix))
+    });
+    for name in ours {
+        command.env_remove(name);
+    }
     let status = command.status().context("cargo can't be started")?;
     if !status.success() {
         bail!("the box's own programs don't compile (cargo's words are above)");
     }
     Ok(())
 }
+
+/// How the variables begin that cargo sets for a program that it runs or compiles.
+const OF_A_RUN: &[&str] = &[
+    "CARGO_PKG_",
+    "CARGO_MANIFEST_",
+    "CARGO_CRATE_",
+    "CARGO_BIN_",
+];
 
 /// Links the C library in. With `--target`, so that build scripts don't get the flag.
 const STATIC: &str = "-C target-feature=+crt-static";

@@ -28,8 +28,7 @@ impl Disk {
         fs::remove_file(path).ok();
         let file = File::create_new(path).with_context(|| path.display().to_string())?;
         file.set_len(size)?;
-        file.write_all_at(&table.head, 0)?;
-        file.write_all_at(&table.tail, size - table.tail.len() as u64)?;
+        write_table(&file, &table, size)?;
         let disk = Self {
             path: path.into(),
             extents: table.extents,
@@ -88,6 +87,32 @@ impl Disk {
         Ok(file.write_all_at(bytes, extent.start + offset)?)
     }
 
+    /// Reads bytes of a partition, from `offset` within it.
+    ///
+    /// # Errors
+    /// When there are not so many, or they can't be read.
+    pub fn read(&self, label: &str, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let extent = self.partition(label)?;
+        if offset + length as u64 > extent.length {
+            bail!("{label} has no {length} bytes at {offset}");
+        }
+        let mut bytes = vec![0; length];
+        File::open(&self.path)?.read_exact_at(&mut bytes, extent.start + offset)?;
+        Ok(bytes)
+    }
+
+    /// Takes the last partition out of the table, for tests of a box that lacks it: data.
+    ///
+    /// # Errors
+    /// When the table can't be written.
+    pub fn forget_data(&self) -> Result<()> {
+        let file = OpenOptions::new().write(true).open(&self.path)?;
+        let size = file.metadata()?.len();
+        let table = gpt::lay_out(size, &LAYOUT[..LAYOUT.len() - 1])
+            .context("the disk is too small for the box")?;
+        write_table(&file, &table, size)
+    }
+
     /// Puts the root in slot A, unless it is there already.
     fn write_root(&self, root: &Path) -> Result<()> {
         let extent = self.partition("pilot-root-a")?;
@@ -112,6 +137,11 @@ impl Disk {
             at += read as u64;
         }
     }
+}
+
+fn write_table(file: &File, table: &gpt::Table, size: u64) -> Result<()> {
+    file.write_all_at(&table.head, 0)?;
+    Ok(file.write_all_at(&table.tail, size - table.tail.len() as u64)?)
 }
 
 fn read_full(file: &mut File, buffer: &mut [u8]) -> Result<usize> {
@@ -188,15 +218,28 @@ mod tests {
         disk.overwrite("pilot-data", 0, b"kept").unwrap();
         fs::write(folder.join("root"), b"another root").unwrap();
         let disk = Disk::reuse(&path, &folder.join("root")).unwrap();
-        let read = |label: &str, length: usize| {
-            let start = usize::try_from(disk.partition(label).unwrap().start).unwrap();
-            let mut bytes = vec![0; length];
+        assert_eq!(disk.read("pilot-data", 0, 4).unwrap(), b"kept");
+        let root = disk.read("pilot-root-a", 0, 12).unwrap();
+        assert_eq!(root, b"another root");
+    }
+
+    #[test]
+    fn a_table_without_data_leaves_the_others_where_they_were() {
+        let folder = folder("forgotten");
+        let path = folder.join("disk");
+        let disk = Disk::create(&path, &folder.join("root"), SIZE).unwrap();
+        let entries = || {
+            let mut bytes = [0; 5 * 128];
             let file = fs::File::open(&path).unwrap();
-            std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, start as u64).unwrap();
+            std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 1024).unwrap();
             bytes
         };
-        assert_eq!(read("pilot-data", 4), b"kept");
-        assert_eq!(read("pilot-root-a", 12), b"another root");
+        let before = entries();
+        disk.forget_data().unwrap();
+        let after = entries();
+        assert_eq!(after[..4 * 128], before[..4 * 128]);
+        assert_ne!(before[4 * 128..], [0; 128]);
+        assert_eq!(after[4 * 128..], [0; 128]);
     }
 
     #[test]

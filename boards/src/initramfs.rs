@@ -37,6 +37,7 @@ pub fn build(
         tree.directory(folder, 0o755);
     }
     applets(&mut tree, packages)?;
+    tree.link("usr/sbin/modprobe", "/init");
     modules.put(&mut tree, Some(&board.modules.initramfs))?;
     let inputs = tree.digest()?;
     cache::fresh(path, &inputs, |path| {

@@ -68,6 +68,10 @@ pub const TO_UNIT: &[Tool] = &[
         program: "mksquashfs",
         package: "squashfs-tools",
     },
+    Tool {
+        program: "nginx",
+        package: "nginx-light",
+    },
 ];
 
 /// What suites take beside the box.
@@ -115,6 +119,14 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
         ],
     ),
     (
+        "fuzz",
+        // libFuzzer is C++.
+        &[Tool {
+            program: "g++",
+            package: "g++",
+        }],
+    ),
+    (
         "net",
         &[
             Tool {
@@ -135,6 +147,24 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
             },
         ],
     ),
+    ("stall", NATIVE),
+    ("crash", NATIVE),
+];
+
+/// What our PID 1 in name spaces takes.
+const NATIVE: &[Tool] = &[
+    Tool {
+        program: "ip",
+        package: "iproute2",
+    },
+    Tool {
+        program: "setpriv",
+        package: "util-linux",
+    },
+    Tool {
+        program: "unshare",
+        package: "util-linux",
+    },
 ];
 
 /// Whether a program is on the machine, also where only root looks.

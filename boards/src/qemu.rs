@@ -49,6 +49,7 @@ pub struct Machine {
     memory: u32,
     drives: Vec<Drive>,
     network: Option<Vec<Forward>>,
+    watchdog: bool,
     serial: Serial,
     qmp: PathBuf,
     extra: Vec<OsString>,
@@ -70,6 +71,7 @@ impl Machine {
             memory: 1024,
             drives: Vec::new(),
             network: None,
+            watchdog: true,
             serial: Serial::Terminal,
             qmp: qmp.into(),
             extra: Vec::new(),
@@ -105,6 +107,12 @@ impl Machine {
     /// A network card `net0` on QEMU's user network, reached through these ports.
     pub fn network(mut self, forwards: &[Forward]) -> Self {
         self.network = Some(forwards.into());
+        self
+    }
+
+    /// No hardware watchdog, as many machines have none.
+    pub fn without_watchdog(mut self) -> Self {
+        self.watchdog = false;
         self
     }
 
@@ -170,11 +178,13 @@ impl Machine {
             .arg("-append")
             .arg(format!("console={} panic=10{}", self.console, self.append))
             .args(["-device", "virtio-rng-pci"])
-            .args(["-device", "i6300esb", "-action", "watchdog=reset"])
             .arg("-qmp")
             .arg(format!("unix:{},server=on,wait=off", self.qmp.display()))
             .arg("-serial")
             .arg(self.serial_argument());
+        if self.watchdog {
+            command.args(["-device", "i6300esb", "-action", "watchdog=reset"]);
+        }
         self.add_drives(&mut command);
         self.add_network(&mut command);
         command.args(&self.extra);

@@ -55,9 +55,14 @@ pub fn squash(tree: &Tree, path: &Path) -> Result<()> {
     let staged = path.with_extension("tree");
     fs::remove_dir_all(&staged).ok();
     tree.write(&staged)?;
+    pack(&staged, path, LEVEL)
+}
+
+/// Packs a folder and removes it.
+fn pack(staged: &Path, path: &Path, level: &str) -> Result<()> {
     let mut command = Command::new("mksquashfs");
     command
-        .arg(&staged)
+        .arg(staged)
         .arg(path)
         .args([
             "-noappend",
@@ -67,10 +72,28 @@ pub fn squash(tree: &Tree, path: &Path) -> Result<()> {
             "-no-xattrs",
         ])
         .args(["-mkfs-time", "0", "-all-time", "0", "-comp", "zstd"])
-        .args(["-Xcompression-level", LEVEL])
+        .args(["-Xcompression-level", level])
         .env_remove("SOURCE_DATE_EPOCH");
     tool::run(&mut command)?;
-    fs::remove_dir_all(&staged).with_context(|| staged.display().to_string())
+    fs::remove_dir_all(staged).with_context(|| staged.display().to_string())
+}
+
+/// The root at `root` with more preloaded packages, at `path`.
+///
+/// # Errors
+/// When a package can't be read, or the tools for squashfs fail.
+pub fn with_packages(root: &Path, packages: &[&Path], path: &Path) -> Result<()> {
+    let staged = path.with_extension("tree");
+    fs::remove_dir_all(&staged).ok();
+    let mut unpack = Command::new("unsquashfs");
+    unpack.args(["-quiet", "-no-progress", "-no-xattrs", "-dest"]);
+    tool::run(unpack.arg(&staged).arg(root))?;
+    for package in packages {
+        let name = package.file_name().context("a package without a name")?;
+        fs::copy(package, staged.join(PACKAGES).join(name))
+            .with_context(|| package.display().to_string())?;
+    }
+    pack(&staged, path, QUICK)
 }
 
 /// Busybox and a link for each of its applets; `init` is ours.
@@ -117,16 +140,14 @@ fn ours(tree: &mut Tree, binaries: &Binaries, preloaded: &[&Path]) -> Result<()>
     tree.file("usr/lib/pilotlight/agent", 0o755, &binaries.agent);
     tree.file("usr/lib/pilotlight/monitor", 0o755, &binaries.monitor);
     tree.file("usr/bin/pilot", 0o755, &binaries.pilot);
-    tree.link("usr/sbin/init", "/usr/lib/pilotlight/init");
-    tree.directory("usr/share/pilotlight/packages", 0o755);
+    for name in ["init", "modprobe"] {
+        tree.link(format!("usr/sbin/{name}"), "/usr/lib/pilotlight/init");
+    }
+    tree.directory(PACKAGES, 0o755);
     for package in preloaded {
         let name = package.file_name().context("a package without a name")?;
         let name = name.to_string_lossy();
-        tree.file(
-            format!("usr/share/pilotlight/packages/{name}"),
-            0o644,
-            *package,
-        );
+        tree.file(format!("{PACKAGES}/{name}"), 0o644, *package);
     }
     Ok(())
 }
@@ -176,8 +197,9 @@ const PROGRAMS: &[&str] = &[
 /// Opened by the monitor at run time, so no ELF header names it.
 const OPENED: &str = "liblxc.so.1";
 
-/// Applets that would stand where something else does: busybox itself, and our init.
-const NOT_BUSYBOX: &[&str] = &["bin/busybox", "sbin/init"];
+/// Applets that would stand where something else does: busybox itself, and our init, which is also
+/// what loads modules.
+const NOT_BUSYBOX: &[&str] = &["bin/busybox", "sbin/init", "sbin/modprobe"];
 
 /// Mount points, and folders that programs of others expect.
 const EMPTY: &[&str] = &[
@@ -220,6 +242,12 @@ const LINKS: &[(&str, &str)] = &[
     ("var/run", "/run"),
     ("var/tmp", "/tmp"),
 ];
+
+/// Where packages are that come with the root.
+const PACKAGES: &str = "usr/share/pilotlight/packages";
+
+/// zstd's level where time counts and size does not.
+const QUICK: &str = "1";
 
 /// zstd's level: higher ones cost minutes on two cores and win a few percent.
 const LEVEL: &str = "9";

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::{Value, json};
 
 /// An answer.
 #[derive(Clone, Debug)]
@@ -70,7 +71,7 @@ impl Trust {
 /// When there is no whole answer within `patience`.
 pub fn http(port: u16, host: &str, path: &str, patience: Duration) -> Result<Response> {
     let deadline = Instant::now() + patience;
-    exchange(&mut connect(port, deadline)?, host, path, deadline)
+    exchange(&mut connect(port, deadline)?, host, path, "close", deadline)
 }
 
 /// GET over TLS from a port of localhost, as `host`, whose certificate must be of the box.
@@ -85,31 +86,106 @@ pub fn https(
     patience: Duration,
 ) -> Result<Response> {
     let deadline = Instant::now() + patience;
-    let name = ServerName::try_from(host.to_owned()).context("not a host name")?;
-    let connection = ClientConnection::new(Arc::clone(&trust.0), name)?;
-    let mut stream = StreamOwned::new(connection, connect(port, deadline)?);
-    exchange(&mut stream, host, path, deadline)
+    let mut session = Session::open(port, host, trust, patience)?;
+    exchange(&mut session.stream, host, path, "close", deadline)
+}
+
+/// Calls a method of the box's API over TLS, with the setup code for what changes something.
+///
+/// # Errors
+/// When there is no whole answer within `patience`, or the box refuses, in its own words.
+pub fn call(
+    port: u16,
+    trust: &Trust,
+    code: Option<&str>,
+    (method, params): (&str, Value),
+    patience: Duration,
+) -> Result<Value> {
+    let deadline = Instant::now() + patience;
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+    let code = code.map_or_else(String::new, |code| {
+        format!("Authorization: Bearer {code}\r\n")
+    });
+    let request = format!(
+        "POST /api HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{code}\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut session = Session::open(port, "localhost", trust, patience)?;
+    let response = ask(&mut session.stream, &request, deadline)?;
+    let mut answer: Value = serde_json::from_slice(&response.body)
+        .with_context(|| format!("status {}: {}", response.status, response.text()))?;
+    if let Some(why) = answer["error"]["message"].as_str() {
+        bail!("{why}");
+    }
+    Ok(answer["result"].take())
+}
+
+/// A TLS connection that is kept for more than one request.
+pub struct Session {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    host: String,
+}
+
+impl Session {
+    /// Connects to a port of localhost, as `host`; TLS begins with the first request.
+    ///
+    /// # Errors
+    /// When there is no connection within `patience`.
+    pub fn open(port: u16, host: &str, trust: &Trust, patience: Duration) -> Result<Self> {
+        let name = ServerName::try_from(host.to_owned()).context("not a host name")?;
+        let connection = ClientConnection::new(Arc::clone(&trust.0), name)?;
+        let socket = connect(port, Instant::now() + patience)?;
+        Ok(Self {
+            stream: StreamOwned::new(connection, socket),
+            host: host.to_owned(),
+        })
+    }
+
+    /// GET. After an error the session is of no use any more.
+    ///
+    /// # Errors
+    /// When there is no whole answer within `patience`, or the certificate is not trusted.
+    pub fn get(&mut self, path: &str, patience: Duration) -> Result<Response> {
+        let deadline = Instant::now() + patience;
+        be_patient(&self.stream.sock, deadline)?;
+        exchange(&mut self.stream, &self.host, path, "keep-alive", deadline)
+    }
 }
 
 fn connect(port: u16, deadline: Instant) -> Result<TcpStream> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let left = deadline
-        .saturating_duration_since(Instant::now())
-        .max(SHORTEST);
-    let stream = TcpStream::connect_timeout(&address, left).context("no connection")?;
-    // One silence may last as long as the whole answer; a trickle ends at the deadline below.
-    stream.set_read_timeout(Some(left))?;
-    stream.set_write_timeout(Some(left))?;
+    let stream = TcpStream::connect_timeout(&address, left(deadline)).context("no connection")?;
+    be_patient(&stream, deadline)?;
     Ok(stream)
+}
+
+/// One silence may last as long as the whole answer; a trickle ends at the deadline in [`exchange`].
+fn be_patient(stream: &TcpStream, deadline: Instant) -> Result<()> {
+    stream.set_read_timeout(Some(left(deadline)))?;
+    stream.set_write_timeout(Some(left(deadline)))?;
+    Ok(())
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline
+        .saturating_duration_since(Instant::now())
+        .max(SHORTEST)
 }
 
 fn exchange(
     stream: &mut (impl Read + Write),
     host: &str,
     path: &str,
+    connection: &str,
     deadline: Instant,
 ) -> Result<Response> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: {connection}\r\n\r\n");
+    ask(stream, &request, deadline)
+}
+
+fn ask(stream: &mut (impl Read + Write), request: &str, deadline: Instant) -> Result<Response> {
     stream
         .write_all(request.as_bytes())
         .context("the request can't be sent")?;

@@ -25,6 +25,8 @@ pub(crate) enum BoxCommand {
     Status,
     /// The services and how they are
     Services,
+    /// Which part of the box was silent, what its threads did, and what was done
+    Guard,
     /// The last lines of the log
     Logs(LogsArgs),
     /// Start, stop or restart a service
@@ -77,6 +79,7 @@ pub(crate) fn run(command: &BoxCommand) -> Result<(), BoxError> {
     let power = |how: &str| api("box.power", json!({ "how": how }));
     let text = match command {
         BoxCommand::Status => show::status(&api("box.status", json!({}))?),
+        BoxCommand::Guard => show::guard(&api("guard.report", json!({}))?),
         BoxCommand::Services => show::services(&api("box.status", json!({}))?),
         BoxCommand::Logs(args) => return logs(args, Path::new(log_query::SOCKET)),
         BoxCommand::Service(command) => {

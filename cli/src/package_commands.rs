@@ -1,10 +1,13 @@
 //! `pilot s9pk …`: making packages and looking into them. Needs no box.
 
+mod download;
 mod error;
 mod image;
 mod pack;
 mod recipe;
 mod show;
+mod trust;
+mod workshop;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -14,7 +17,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use s9pk::{Archive, Key, Profile, extract::extract, rewrite};
+use s9pk::{Archive, Key, LeftOut, Profile, ReadAt, extract::extract, http::is_url, rewrite};
 
 pub(crate) use self::error::PackageError;
 use self::error::at;
@@ -29,6 +32,8 @@ pub(crate) enum PackageCommand {
         #[command(flatten)]
         to: Signed,
     },
+    /// Fetch a package, verifying it on the way; called again, it goes on where it was cut
+    Download(download::Download),
     /// Show what a package says and holds
     Inspect {
         #[command(flatten)]
@@ -71,6 +76,7 @@ pub(crate) enum PackageCommand {
         output: PathBuf,
     },
     /// Sign a package with another key
+    #[command(alias = "sign")]
     Resign {
         #[command(flatten)]
         package: Package,
@@ -84,6 +90,9 @@ pub(crate) enum PackageCommand {
         /// The other package
         new: PathBuf,
     },
+    /// Say whose packages these are
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
     /// Make a signing key
     Keygen {
         /// The file to make
@@ -95,12 +104,17 @@ pub(crate) enum PackageCommand {
 /// Which package, and how strictly to look at it.
 #[derive(Debug, Args)]
 pub(crate) struct Package {
-    /// The package
+    /// The package, a file or a URL
     file: PathBuf,
     /// Take odd forms that StartOS takes, and list them
     #[arg(long)]
     lenient: bool,
+    #[command(flatten)]
+    far: download::Far,
 }
+
+/// A package on this machine or elsewhere.
+type Source = Box<dyn ReadAt>;
 
 /// Where a signed package goes.
 #[derive(Debug, Args)]
@@ -121,6 +135,7 @@ pub(crate) fn run(command: &PackageCommand) -> Result<(), PackageError> {
             let warnings = pack::pack(source, &key, &to.output)?;
             show::packed(&to.output, &open(&to.output)?, &warnings)
         }
+        PackageCommand::Download(download) => show::downloaded(&download.run()?),
         PackageCommand::Inspect { package, json } => {
             let archive = package.open()?;
             if *json {
@@ -137,10 +152,7 @@ pub(crate) fn run(command: &PackageCommand) -> Result<(), PackageError> {
             archive.verify().map_err(at(&package.file))?;
             show::verified(&archive, &validated.warnings)
         }
-        PackageCommand::Extract { package, to } => {
-            extract(&package.open()?, to).map_err(at(&package.file))?;
-            String::new()
-        }
+        PackageCommand::Extract { package, to } => unpack(&package.open()?, &package.file, to)?,
         PackageCommand::Cat { package, path } => {
             let copied = package.open()?.copy(path, &mut io::stdout().lock());
             copied.map_err(at(&package.file))?;
@@ -163,6 +175,7 @@ pub(crate) fn run(command: &PackageCommand) -> Result<(), PackageError> {
             String::new()
         }
         PackageCommand::Diff { old, new } => show::difference(&open(old)?, &open(new)?),
+        PackageCommand::Trust(command) => trust::run(command)?,
         PackageCommand::Keygen { output } => keygen(output)?,
     };
     io::stdout()
@@ -170,15 +183,30 @@ pub(crate) fn run(command: &PackageCommand) -> Result<(), PackageError> {
         .map_err(PackageError::io("standard output"))
 }
 
+/// With what was left out of a filtered package beside, so that it can be packed again.
+fn unpack(archive: &Archive<Source>, package: &Path, to: &Path) -> Result<String, PackageError> {
+    extract(archive, to).map_err(at(package))?;
+    let Some(left_out) = LeftOut::of(archive) else {
+        return Ok(String::new());
+    };
+    let beside = LeftOut::beside(to);
+    let json = serde_json::to_vec_pretty(&left_out)?;
+    fs::write(&beside, json).map_err(PackageError::io(&beside))?;
+    Ok(show::left_out(&beside))
+}
+
 impl Package {
-    fn open(&self) -> Result<Archive<File>, PackageError> {
+    fn open(&self) -> Result<Archive<Source>, PackageError> {
         let profile = if self.lenient {
             Profile::lenient()
         } else {
             Profile::strict()
         };
-        let file = File::open(&self.file).map_err(PackageError::io(&self.file))?;
-        Archive::open_with(file, profile).map_err(at(&self.file))
+        let source: Source = match self.file.to_str().filter(|text| is_url(text)) {
+            Some(url) => Box::new(self.far.open(url)?),
+            None => Box::new(File::open(&self.file).map_err(PackageError::io(&self.file))?),
+        };
+        Archive::open_with(source, profile).map_err(at(&self.file))
     }
 }
 

@@ -104,6 +104,14 @@ impl UeventSocket {
         })
     }
 
+    /// Takes over one that is open and bound, with the events that wait in it.
+    pub fn from_open(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            buffer: vec![0; MAX_EVENT],
+        }
+    }
+
     /// The next event, or `None` when there is none right now. Call until `None`.
     ///
     /// # Errors

@@ -105,6 +105,9 @@ fn trust(identity: &str) -> Trust {
     }
 }
 
+/// The module of the kernel's own.
+pub const SOFTWARE: &str = "softdog";
+
 /// Of the drivers in the kernel; Raspberry Pi's can do 15 seconds at most, others start at 10.
 const SHORTEST_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -3,8 +3,9 @@
 //! This is the book-keeping alone (time in, reports out); [`crate::pid1::steps`] does the work.
 //! No step can hold the boot for ever: one that is overdue has failed, and those after it go on.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use supervise::status::{StepOutcome, StepReport};
 
 /// One step of a boot.
@@ -23,7 +24,7 @@ pub struct Step {
 }
 
 /// What a step does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// Sets the clock to no earlier than the last time known.
     ClockFloor,
@@ -67,7 +68,7 @@ pub struct Boot {
     earlier: Vec<StepReport>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum Progress {
     Ended {
         began: Duration,
@@ -79,6 +80,13 @@ enum Progress {
     Waiting,
 }
 
+/// The progress of a boot as it is handed over.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BootRecord<'a> {
+    progress: Vec<(Cow<'a, str>, Cow<'a, Progress>)>,
+    earlier: Cow<'a, [StepReport]>,
+}
+
 impl Boot {
     /// A boot of `steps`; `earlier` are the reports of the stage before.
     pub fn new(steps: &'static [Step], earlier: Vec<StepReport>) -> Self {
@@ -87,6 +95,39 @@ impl Boot {
             progress: vec![Progress::Waiting; steps.len()],
             earlier,
         }
+    }
+
+    /// How far it is, for a successor.
+    pub fn record(&self) -> BootRecord<'_> {
+        BootRecord {
+            progress: self
+                .steps
+                .iter()
+                .zip(&self.progress)
+                .map(|(step, progress)| (Cow::Borrowed(step.name), Cow::Borrowed(progress)))
+                .collect(),
+            earlier: Cow::Borrowed(&self.earlier),
+        }
+    }
+
+    /// Goes on where a predecessor was. None if that was in the other stage: its steps have other
+    /// names. A step that it did not know has yet to begin.
+    pub fn resume(steps: &'static [Step], record: BootRecord<'_>) -> Option<Self> {
+        let mut boot = Self::new(steps, record.earlier.into_owned());
+        let mut known = 0;
+        for (name, progress) in record.progress {
+            if let Some(at) = steps.iter().position(|step| step.name == name) {
+                boot.progress[at] = progress.into_owned();
+                known += 1;
+            }
+        }
+        (known > 0).then_some(boot)
+    }
+
+    /// Whether a step was begun, however it went.
+    pub fn has_begun(&self, action: Action) -> bool {
+        self.index(action)
+            .is_some_and(|at| !matches!(self.progress[at], Progress::Waiting))
     }
 
     /// The next step that can begin, marked as begun at `now` (since the kernel started).
@@ -112,6 +153,16 @@ impl Boot {
             why,
             consequence,
         })
+    }
+
+    /// What a failed step is for came about after all.
+    pub fn made_up(&mut self, action: Action, now: Duration) {
+        if let Some(at) = self.index(action)
+            && let Progress::Ended { began, outcome } = &mut self.progress[at]
+            && matches!(outcome, StepOutcome::Failed { .. })
+        {
+            *outcome = StepOutcome::Done(now.saturating_sub(*began));
+        }
     }
 
     /// A running step is not needed on this box.
@@ -400,6 +451,38 @@ mod tests {
         assert_eq!(boot.begin_next(S(3)).unwrap().name, "root drivers");
         assert_eq!(boot.reports()[0].outcome, StepOutcome::Done(S(2)));
         assert!(boot.succeeded(Action::Mounts) && boot.is_running(Action::Coldplug));
+    }
+
+    #[test]
+    fn what_comes_about_after_all_is_no_failure_any_more() {
+        let mut boot = Boot::new(STAGE0, Vec::new());
+        boot.begin_next(S(1));
+        boot.made_up(Action::Mounts, S(2));
+        assert!(boot.is_running(Action::Mounts));
+        boot.failed(Action::Mounts, S(6), "no cable".to_owned());
+        boot.made_up(Action::Mounts, S(90));
+        assert_eq!(boot.reports()[0].outcome, StepOutcome::Done(S(89)));
+    }
+
+    #[test]
+    fn a_successor_goes_on_with_the_same_boot() {
+        let mut boot = Boot::new(STAGE0, Vec::new());
+        boot.begin_next(S(1));
+        boot.done(Action::Mounts, S(2));
+        boot.begin_next(S(2));
+        let bytes = postcard::to_stdvec(&boot.record()).unwrap();
+        let mut next = Boot::resume(STAGE0, postcard::from_bytes(&bytes).unwrap()).unwrap();
+        assert_eq!(next.reports(), boot.reports());
+        assert!(next.has_begun(Action::Coldplug) && !next.has_begun(Action::SwitchRoot));
+        assert!(next.done(Action::Mounts, S(9)).is_none());
+        assert!(next.done(Action::Coldplug, S(9)).is_some());
+    }
+
+    #[test]
+    fn the_boot_of_another_stage_is_not_gone_on_with() {
+        let record = Boot::new(STAGE0, Vec::new());
+        let record = postcard::to_stdvec(&record.record()).unwrap();
+        assert!(Boot::resume(STAGE1, postcard::from_bytes(&record).unwrap()).is_none());
     }
 
     #[test]

@@ -5,10 +5,23 @@
 pub struct Cmdline {
     /// `pilot.slot=a|b`: which root slot to boot; `a` if it is not said.
     pub slot: Slot,
-    /// `pilot.data=mapper`: data lies behind a device-mapper target, so that it can be suspended.
-    pub data_mapper: bool,
+    /// `pilot.data=mapper|mounted`: how data is reached; straight from its partition if not said.
+    pub data: Data,
+    /// `pilot.keep=none`: there is no `keep` partition, so none is waited for.
+    pub keeps_nothing: bool,
     /// `pilot.name=NAME`: the host name on the very first boot.
     pub name: Option<String>,
+}
+
+/// How data is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// Through a device-mapper target, so that it can be suspended.
+    Mapper,
+    /// It is mounted already, by whoever started us.
+    Mounted,
+    /// From its partition.
+    Partition,
 }
 
 /// One of the two root partitions.
@@ -36,13 +49,16 @@ impl Cmdline {
     pub fn parse(line: &str) -> Self {
         let mut cmdline = Self {
             slot: Slot::A,
-            data_mapper: false,
+            data: Data::Partition,
+            keeps_nothing: false,
             name: None,
         };
         for word in line.split_ascii_whitespace() {
             match word.split_once('=') {
                 Some(("pilot.slot", "b")) => cmdline.slot = Slot::B,
-                Some(("pilot.data", "mapper")) => cmdline.data_mapper = true,
+                Some(("pilot.data", "mapper")) => cmdline.data = Data::Mapper,
+                Some(("pilot.data", "mounted")) => cmdline.data = Data::Mounted,
+                Some(("pilot.keep", "none")) => cmdline.keeps_nothing = true,
                 Some(("pilot.name", name)) if is_host_name(name) => {
                     cmdline.name = Some(name.to_owned());
                 }
@@ -71,10 +87,14 @@ mod tests {
         let line = "console=ttyS0 panic=10 pilot.slot=b pilot.data=mapper pilot.name=otter quiet\n";
         let expected = Cmdline {
             slot: Slot::B,
-            data_mapper: true,
+            data: Data::Mapper,
+            keeps_nothing: false,
             name: Some("otter".to_owned()),
         };
         assert_eq!(Cmdline::parse(line), expected);
+        let elsewhere = Cmdline::parse("pilot.data=mounted pilot.keep=none");
+        assert_eq!(elsewhere.data, Data::Mounted);
+        assert!(elsewhere.keeps_nothing);
     }
 
     #[test]

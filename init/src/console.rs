@@ -108,6 +108,7 @@ pub fn spawn(consoles: &[PathBuf], host: &Arc<dyn Host>) -> io::Result<()> {
 
 /// A terminal that hangs up, or a panic, costs the session on it; a new one begins after a while.
 fn keep_talking(console: &Path, host: &dyn Host) {
+    crate::crash::protect_thread();
     let mut said = String::new();
     loop {
         let ended = catch_unwind(AssertUnwindSafe(|| Session::open(console, host)?.run()));

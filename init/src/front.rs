@@ -93,6 +93,7 @@ fn tell(door: &Sender, event: Event, fds: Vec<OwnedFd>) -> Result<(), String> {
                 listener: TcpListener::from(listener),
             }
         }
+        Event::ListenerGone { port } => Command::Close { port },
         Event::Door(bytes) => match postcard::from_bytes::<DoorConfig>(&bytes) {
             Ok(config) => Command::Configure(Box::new(config)),
             Err(e) => {

@@ -2,37 +2,49 @@
 //!
 //! It judges by what they do, not by what they say: the door must answer on a loopback socket, the
 //! manager's pool must pass heartbeats (which are also the nudge that wakes a parked worker),
-//! `logd` must take lines. A verdict goes to `main`, which replaces the role.
+//! `logd` must take lines. What it sees of a silent role's threads it keeps in a ring; a verdict
+//! goes to `main`, which replaces the role.
 //!
 //! Must never: allocate after its start, take a lock, wait longer than a tick, touch a disk, or
-//! write anywhere but to its sockets.
+//! write anywhere but to its sockets and its ring.
 
 mod evidence;
 mod heartbeat;
+mod own;
 mod probe;
+mod report;
+mod ring;
 mod verdict;
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
 };
 
 use self::{
-    evidence::Snapshot,
+    evidence::{MAX_SHOWN, Shown, Threads},
     heartbeat::Heartbeat,
+    own::Own,
     probe::Probe,
-    verdict::{Judge, Limits, Verdict},
+    ring::Head,
+    verdict::{Case, Silence},
 };
 use crate::{
+    crash::{self, epitaph::Cause as Crash},
     pid1::roles::Role,
     shared::{Message, ToMain},
-    vitals::{RoleRun, Vitals},
+    vitals::{RoleRun, Step, Vitals},
 };
 
 pub use heartbeat::{Beat, Kind};
+pub use report::report;
+pub use ring::{Record, Ring};
+pub use verdict::{Cause, Finding, Part};
 
-/// Starts the thread.
+/// Starts the thread. Unless it `may_reexecute`, a stuck thread of PID 1 is left to the hardware
+/// watchdog.
 ///
 /// # Errors
 /// When the kernel gives no thread.
@@ -41,6 +53,7 @@ pub fn spawn(
     to_main: ToMain,
     heartbeat: OwnedFd,
     own_log: Arc<OwnedFd>,
+    may_reexecute: bool,
 ) -> std::io::Result<()> {
     let guard = Guard {
         vitals,
@@ -49,7 +62,12 @@ pub fn spawn(
         probe: Probe::default(),
         own_log,
         watches: [None; Role::ALL.len()],
+        cases: std::array::from_fn(|_| Case::default()),
+        threads: Threads::default(),
+        own: Own::new(crate::clock::boottime()),
+        may_reexecute,
     };
+    let guard = Box::new(guard);
     std::thread::Builder::new()
         .name("guard".to_owned())
         .spawn(move || guard.run())?;
@@ -63,27 +81,51 @@ struct Guard {
     probe: Probe,
     own_log: Arc<OwnedFd>,
     watches: [Option<Watch>; Role::ALL.len()],
+    cases: [Case; Role::ALL.len()],
+    threads: Threads,
+    own: Own,
+    may_reexecute: bool,
 }
 
 /// The run of a role under watch.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Watch {
     run: RoleRun,
-    judge: Judge,
+    answered: bool,
+    last_sign: Duration,
+    /// Since when nothing of it was suspicious.
+    steady_since: Duration,
+    /// Whether `main` knows of that.
+    steady_told: bool,
+    suspected: bool,
+    shown: bool,
     condemned: bool,
 }
 
 impl Guard {
-    fn run(mut self) {
+    fn run(mut self: Box<Self>) {
+        crash::protect_thread();
         // Without the privilege (in a namespace) it does its work at normal priority.
         let _ = sys::sched::real_time(PRIORITY);
         loop {
             std::thread::sleep(TICK);
-            let now = crate::clock::boottime();
-            self.vitals.guard_tick(now);
-            for role in Role::ALL {
-                self.watch(role, now);
-            }
+            // A panic costs the rest of its tick: what is kept of a role is replaced whole.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.tick()));
+        }
+    }
+
+    fn tick(&mut self) {
+        #[cfg(feature = "fault")]
+        crash::fault::point("guard");
+        let now = crate::clock::boottime();
+        self.vitals.guard_tick(now);
+        for role in Role::ALL {
+            self.watch(role, now);
+        }
+        if let Some(thread) = self.own.stuck(&self.vitals, now)
+            && self.may_reexecute
+        {
+            crash::reexecute(Crash::Stuck, thread);
         }
     }
 
@@ -94,30 +136,34 @@ impl Guard {
         };
         let known = self.watches[role.index()].filter(|watch| watch.run == run);
         let mut watch = known.unwrap_or_else(|| {
-            self.begin(role);
-            Watch {
-                run,
-                judge: Judge::new(limits(role), run.started),
-                condemned: false,
-            }
+            self.begin(role, now);
+            Watch::of(run, now)
         });
-        if self.sees_life(role, now) && watch.judge.sign(now) {
-            let _ = match role {
-                Role::Front => self.to_main.send(Message::DoorAnswers),
-                Role::Manager => self.to_main.send(Message::ManagerAnswers),
-                Role::Logd => Ok(()),
-            };
+        if self.sees_life(role, now) {
+            watch.last_sign = now;
+            if !watch.answered {
+                watch.answered = true;
+                let _ = match role {
+                    Role::Front => self.to_main.send(Message::DoorAnswers),
+                    Role::Manager => self.to_main.send(Message::ManagerAnswers),
+                    Role::Logd => Ok(()),
+                };
+            }
         }
-        if watch.judge.is_suspicious(now) && !watch.condemned {
-            watch.condemned = self.judge(role, &mut watch, now);
+        let mut silences = self.silences(role, &watch);
+        silences.retain(now);
+        if silences.is_empty() {
+            self.is_steady(role, &mut watch, now);
+        } else if !watch.condemned {
+            self.examine(role, &mut watch, &silences, now);
         }
         self.watches[role.index()] = Some(watch);
     }
 
-    fn begin(&mut self, role: Role) {
+    fn begin(&mut self, role: Role, now: Duration) {
         match role {
             Role::Front => self.probe = Probe::default(),
-            Role::Manager => self.heartbeat.begin_anew(),
+            Role::Manager => self.heartbeat.begin_anew(now),
             Role::Logd => {}
         }
     }
@@ -131,47 +177,139 @@ impl Guard {
         }
     }
 
-    /// Returns whether the run was condemned.
-    fn judge(&self, role: Role, watch: &mut Watch, now: Duration) -> bool {
-        let why = match watch.judge.verdict(now, Snapshot::of(watch.run.pid)) {
-            Verdict::Alive => return false,
-            Verdict::Blocked(silence) => {
-                format!(
-                    "silent for {} ms, and none of its threads runs",
-                    silence.as_millis()
-                )
-            }
-            Verdict::Hopeless(silence) => format!("silent for {} s", silence.as_secs()),
+    fn silences(&self, role: Role, watch: &Watch) -> Silences {
+        let mut silences = Silences::default();
+        let since = |part, since| Silence {
+            part,
+            since,
+            thread: None,
         };
-        let generation = watch.run.generation;
-        // A full queue: `main` is behind, and is told at the next tick.
-        self.to_main
-            .send(Message::Dead {
-                role,
-                generation,
-                why,
-            })
-            .is_ok()
+        match role {
+            _ if !watch.answered => silences.push(since(Part::Start, watch.run.started)),
+            Role::Front => silences.push(since(Part::Door, watch.last_sign)),
+            Role::Logd => silences.push(since(Part::Reading, watch.last_sign)),
+            Role::Manager => self.heartbeat.silences().for_each(|s| silences.push(s)),
+        }
+        silences
+    }
+
+    fn is_steady(&mut self, role: Role, watch: &mut Watch, now: Duration) {
+        if watch.suspected {
+            watch.suspected = false;
+            watch.shown = false;
+            watch.steady_since = now;
+        }
+        let long = now.saturating_sub(watch.steady_since) >= HEALTHY_AFTER;
+        if watch.answered && long && !watch.steady_told {
+            let generation = watch.run.generation;
+            watch.steady_told = self
+                .to_main
+                .send(Message::Healthy { role, generation })
+                .is_ok();
+        }
+    }
+
+    /// Looks at the threads of a silent role, and judges it by them.
+    fn examine(&mut self, role: Role, watch: &mut Watch, silences: &Silences, now: Duration) {
+        let case = &mut self.cases[role.index()];
+        if !watch.suspected {
+            watch.suspected = true;
+            case.clear();
+            // The heartbeats go on meanwhile, and each is one.
+            self.vitals.count(role, Step::Nudge);
+        }
+        watch.steady_told = false;
+        watch.steady_since = now;
+        self.threads.look(watch.run.pid);
+        case.look(now, &self.threads);
+        if let Some(cause) = silences.all().find_map(|s| case.verdict(now, s)) {
+            self.show(role, watch.run, true, cause);
+            let generation = watch.run.generation;
+            // A full queue: `main` is behind, and is told at the next tick.
+            watch.condemned = self
+                .to_main
+                .send(Message::Dead {
+                    role,
+                    generation,
+                    cause,
+                })
+                .is_ok();
+        } else if !watch.shown
+            && let Some(silence) = silences
+                .all()
+                .find(|s| now.saturating_sub(s.since) >= SHOWN_AFTER)
+        {
+            watch.shown = true;
+            let cause = Cause {
+                part: silence.part,
+                finding: Finding::Unknown,
+                silence: now.saturating_sub(silence.since),
+            };
+            self.show(role, watch.run, false, cause);
+        }
+    }
+
+    /// Keeps what is seen of a role's threads.
+    fn show(&self, role: Role, run: RoleRun, condemned: bool, cause: Cause) {
+        let mut shown = [Shown::default(); MAX_SHOWN];
+        let mut len = 0;
+        for (place, thread) in shown.iter_mut().zip(self.threads.all()) {
+            *place = Shown::of(run.pid, thread);
+            len += 1;
+        }
+        let head = Head {
+            at: crate::clock::boottime(),
+            role,
+            generation: run.generation,
+            condemned,
+            cause,
+        };
+        self.vitals.ring.write(head, &shown[..len]);
+        self.vitals.count(role, Step::Evidence);
     }
 }
 
-fn limits(role: Role) -> Limits {
-    let (suspicious, quiet) = match role {
-        Role::Front => (Duration::from_millis(1500), Duration::from_millis(500)),
-        Role::Manager => (Duration::from_millis(500), Duration::from_millis(400)),
-        // Behind is its ordinary state while much is logged; only standing still is not.
-        Role::Logd => (Duration::from_secs(3), Duration::from_secs(2)),
-    };
-    let hopeless = match role {
-        // A loaded box may be slow; a thread that spins is found by the pool's own measure later.
-        Role::Front | Role::Manager => Duration::from_secs(15),
-        Role::Logd => Duration::from_secs(60),
-    };
-    Limits {
-        suspicious,
-        quiet,
-        hopeless,
-        startup: Duration::from_secs(60),
+impl Watch {
+    fn of(run: RoleRun, now: Duration) -> Self {
+        Self {
+            run,
+            answered: false,
+            last_sign: now,
+            steady_since: now,
+            steady_told: false,
+            suspected: false,
+            shown: false,
+            condemned: false,
+        }
+    }
+}
+
+/// What is silent of a role; a handful at most.
+#[derive(Debug, Default)]
+struct Silences {
+    all: [Option<Silence>; 6],
+}
+
+impl Silences {
+    fn push(&mut self, silence: Silence) {
+        if let Some(place) = self.all.iter_mut().find(|place| place.is_none()) {
+            *place = Some(silence);
+        }
+    }
+
+    /// Keeps those that have lasted long enough to be suspicious.
+    fn retain(&mut self, now: Duration) {
+        for place in &mut self.all {
+            *place = place.filter(|s| now.saturating_sub(s.since) >= s.part.limits().suspicious);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.all.iter().all(Option::is_none)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Silence> {
+        self.all.iter().flatten()
     }
 }
 
@@ -180,3 +318,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Above all ordinary threads; low among the real-time ones.
 const PRIORITY: u8 = 10;
+
+/// Silence from which on the owner can see what the threads did, also without a verdict.
+const SHOWN_AFTER: Duration = Duration::from_secs(1);
+
+/// A role that was steady for so long is healthy; its earlier failures are forgotten.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);

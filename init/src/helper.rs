@@ -23,6 +23,7 @@ mod mounts;
 #[cfg(test)]
 mod on_loop_devices;
 mod probe;
+mod reserve;
 mod root;
 mod slots;
 mod tool;
@@ -37,6 +38,7 @@ use std::{
 
 pub use error::HelperError;
 use serde::Serialize;
+pub use unmount::CLEAN;
 
 /// Does what the first of `args` says:
 ///

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`pid1`] | the main thread: signals, children, boot and shutdown order |
 //! | [`boot`], [`mounts`], [`root`], [`cmdline`], [`keep`] | what a boot is made of |
+//! | [`crash`], [`handover`] | how PID 1 outlives its own crash |
 //! | [`guard`], [`vitals`] | the thread that judges whether the others still work |
 //! | [`console`], [`console_host`] | the recovery console, and its way to the main thread |
 //! | [`shared`] | what PID 1's threads share |
@@ -22,8 +23,10 @@ pub mod clock;
 pub mod cmdline;
 pub mod console;
 pub mod console_host;
+pub mod crash;
 pub mod front;
 pub mod guard;
+pub mod handover;
 pub mod helper;
 pub mod inherited;
 pub mod keep;
@@ -35,3 +38,33 @@ pub mod pid1;
 pub mod root;
 pub mod shared;
 pub mod vitals;
+
+use std::process::ExitCode;
+
+/// Starts the right role: PID 1 if the kernel says so, else what the first argument names.
+pub fn start() -> ExitCode {
+    if std::process::id() == 1 {
+        pid1::run();
+    }
+    let mut args = std::env::args();
+    let called = args.next().unwrap_or_default();
+    let mut args: Vec<String> = args.collect();
+    if called.rsplit('/').next() == Some("modprobe") {
+        // The kernel asks for modules through a link of this name.
+        args.splice(..0, ["helper", "modprobe"].map(str::to_owned));
+    }
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["front"] => front::run(),
+        ["helper", ..] => helper::run(&args[1..]),
+        ["logd"] => logd::run(),
+        ["manager"] => manager::run(),
+        _ => {
+            eprintln!(
+                "this is Pilotlight's init: the kernel starts it as PID 1, and PID 1 starts its \
+                 roles; use `pilot` to talk to a running box"
+            );
+            ExitCode::FAILURE
+        }
+    }
+}

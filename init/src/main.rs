@@ -1,26 +1,7 @@
-//! Starts the right role: PID 1 if the kernel says so, else what the first argument names.
+//! The box's one static binary; see [`init::start`].
 
 use std::process::ExitCode;
 
-use init::{front, helper, logd, manager, pid1};
-
 fn main() -> ExitCode {
-    if std::process::id() == 1 {
-        pid1::run();
-    }
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["front"] => front::run(),
-        ["helper", ..] => helper::run(&args[1..]),
-        ["logd"] => logd::run(),
-        ["manager"] => manager::run(),
-        _ => {
-            eprintln!(
-                "this is Pilotlight's init: the kernel starts it as PID 1, and PID 1 starts its \
-                 roles; use `pilot` to talk to a running box"
-            );
-            ExitCode::FAILURE
-        }
-    }
+    init::start()
 }

@@ -8,6 +8,8 @@
 mod agents;
 mod authority;
 mod door;
+#[cfg(feature = "fault")]
+mod fault;
 mod heartbeat;
 mod host;
 mod link;
@@ -15,14 +17,24 @@ mod logs;
 mod steward;
 mod store;
 mod view;
+mod workers;
 
-use std::{os::unix::net::UnixListener, process::ExitCode, sync::Arc};
+use std::{
+    os::unix::net::UnixListener,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use supervise::control::CONTROL_FD;
 use webui::Listeners;
 
 use self::{host::Desk, link::Link, steward::Steward};
 use crate::pid1::HEARTBEAT_FD;
+
+pub use workers::Worker;
 
 /// Runs the manager until PID 1 ends it or it can't go on.
 pub fn run() -> ExitCode {
@@ -31,6 +43,10 @@ pub fn run() -> ExitCode {
     let pool = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name_fn(thread_name())
+        .on_thread_start(workers::started)
+        .on_thread_park(workers::turned)
+        .on_thread_unpark(workers::turned)
         .enable_all()
         .build();
     let ended = match pool {
@@ -68,6 +84,15 @@ fn serve(pool: &tokio::runtime::Runtime) -> Result<(), String> {
     })
 }
 
+/// Workers are started first. The guard tells them from the threads for what blocks by their names.
+fn thread_name() -> impl Fn() -> String {
+    let started = AtomicUsize::new(0);
+    move || match started.fetch_add(1, Ordering::Relaxed) {
+        n if n < WORKERS => format!("{}{n}", workers::NAME),
+        n => format!("blocking-{n}"),
+    }
+}
+
 fn tokio_listener(listener: UnixListener) -> Result<tokio::net::UnixListener, String> {
     listener
         .set_nonblocking(true)
@@ -76,8 +101,8 @@ fn tokio_listener(listener: UnixListener) -> Result<tokio::net::UnixListener, St
 }
 
 /// A box has few cores, and the pool is for its own work alone.
-const WORKERS: usize = 2;
+pub(crate) const WORKERS: usize = 2;
 /// Each may hang on the disk; more than a few are a sign that it does.
-const BLOCKING_THREADS: usize = 32;
+pub(crate) const BLOCKING_THREADS: usize = 32;
 const DASHBOARD_FD: i32 = 4;
 const API_FD: i32 = 5;

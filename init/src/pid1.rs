@@ -5,15 +5,19 @@
 //! Every wait has a deadline; a panic costs the turn it happened in.
 
 mod control;
+mod estate;
+mod inheritance;
 mod jobs;
 mod keeping;
 mod netview;
 mod publish;
+mod replace;
 pub mod roles;
 mod shutdown;
 pub mod sockets;
 mod start;
 mod steps;
+mod succession;
 pub mod table;
 mod unit;
 
@@ -41,18 +45,25 @@ use supervise::{
 };
 
 use self::{
+    estate::Estate,
+    inheritance::Legacy,
     jobs::{Job, Purpose},
     keeping::Written,
+    replace::Replaced,
     roles::Role,
     shutdown::Down,
     sockets::Sockets,
-    table::{LogPair, Table, seqpacket_pair},
+    succession::Succession,
+    table::{LogPair, Table},
     unit::Due,
 };
 use crate::{
     boot::{Action, Boot, STAGE0, STAGE1},
     cmdline::Cmdline,
-    console, guard,
+    console,
+    crash::{self, epitaph::Cause},
+    guard,
+    handover::Handover,
     keep::Keep,
     kmsg, mounts, root,
     shared::{Board, Inbox, Message, ToMain},
@@ -72,7 +83,9 @@ pub struct Pid1 {
     jobs: Vec<Job>,
     helpers_started: u64,
     empty_groups: Vec<Cgroup>,
-    left_behind: u32,
+    replaced: Replaced,
+    left_behind: Vec<u32>,
+    more_to_reap: bool,
     down: Option<Down>,
 
     signals: SignalFd,
@@ -82,6 +95,7 @@ pub struct Pid1 {
     buttons: PowerButtons,
     sockets: Sockets,
     heartbeat: OwnedFd,
+    guards: OwnedFd,
     null: OwnedFd,
     kmsg: Option<OwnedFd>,
     own_log: LogPair,
@@ -108,11 +122,15 @@ pub struct Pid1 {
     data_asked: Option<Duration>,
     ask_data_at: Duration,
     net: NetSummary,
+    reserve_is_given: bool,
     trouble: Vec<Notice>,
+    managers_notices: Vec<Notice>,
     log_tail: Vec<String>,
     dirty: bool,
     publish_at: Duration,
     last_turn: Duration,
+    handover: Option<Handover>,
+    succession: Succession,
 }
 
 /// Which root PID 1 runs from.
@@ -126,17 +144,24 @@ pub enum Stage {
 
 /// Runs PID 1. Never returns: if it did, the kernel would panic.
 pub fn run() -> ! {
+    crash::arm();
+    crash::begin_afresh();
     let stage = stage();
     let trouble = mounts::mount_all(mounts::KERNEL);
-    kmsg::write(
-        kmsg::INFO,
-        &format!("version {}, {stage:?}", env!("CARGO_PKG_VERSION")),
-    );
+    crash::arm();
+    let (mut handover, succession) = succession::begin();
+    let mut legacy = handover.as_mut().and_then(Legacy::of);
+    if succession.generation == 0 {
+        kmsg::write(
+            kmsg::INFO,
+            &format!("version {}, {stage:?}", env!("CARGO_PKG_VERSION")),
+        );
+    }
     for why in trouble {
         kmsg::write(kmsg::ERROR, &why);
     }
     let mut pid1 = loop {
-        match Pid1::new(stage) {
+        match Pid1::new(stage, legacy.as_mut(), &succession) {
             Ok(pid1) => break pid1,
             Err(why) => {
                 kmsg::write(kmsg::ERROR, &format!("PID 1 can't begin: {why}"));
@@ -144,28 +169,55 @@ pub fn run() -> ! {
             }
         }
     };
+    pid1.handover = handover;
+    match legacy {
+        Some(legacy) => pid1.inherit(legacy),
+        None => pid1.settle(None),
+    }
     pid1.start_threads();
+    #[cfg(feature = "fault")]
+    crash::fault::listen();
+    pid1.vitals.main().is_me();
+    let mut panics = Vec::new();
     loop {
         let turn = catch_unwind(AssertUnwindSafe(|| pid1.turn()));
         if turn.is_err() {
-            kmsg::write(
-                kmsg::ERROR,
-                "a turn of PID 1's main loop panicked; going on",
-            );
-            std::thread::sleep(AFTER_PANIC);
+            panicked(&mut panics, now());
         }
     }
 }
 
+/// Goes on after a panic, for a while; a bug that panics at every turn may be gone in a successor.
+fn panicked(panics: &mut Vec<Duration>, now: Duration) {
+    let text = "a turn of PID 1's main loop panicked; going on";
+    kmsg::write(kmsg::ERROR, text);
+    supervise::error!("{text}");
+    panics.retain(|at| now.saturating_sub(*at) < PANICS_WITHIN);
+    panics.push(now);
+    if panics.len() > MOST_PANICS {
+        crash::reexecute(Cause::Panics, "main");
+    }
+    std::thread::sleep(AFTER_PANIC);
+}
+
 impl Pid1 {
-    fn new(stage: Stage) -> Result<Self, String> {
+    fn new(
+        stage: Stage,
+        legacy: Option<&mut Legacy>,
+        succession: &Succession,
+    ) -> Result<Self, String> {
         let text = |what: &'static str| move |e: rustix::io::Errno| format!("{what}: {e}");
         let (inbox, to_main) = Inbox::new().map_err(text("queue"))?;
-        let (sockets, socket_trouble) = Sockets::bind().map_err(|e| format!("sockets: {e}"))?;
-        let (heartbeat, guards) = seqpacket_pair().map_err(text("heartbeat"))?;
-        let own_log = LogPair::new().map_err(text("log"))?;
+        let estate = match legacy.and_then(Legacy::estate) {
+            Some(estate) => estate,
+            None => {
+                if succession.generation > 0 {
+                    inheritance::end_all();
+                }
+                Estate::new()?
+            }
+        };
         let null = open("/dev/null", rustix::fs::OFlags::RDWR).map_err(text("/dev/null"))?;
-        let nonblocking = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
         let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
         let (steps, earlier, program) = match stage {
             Stage::Initramfs => (STAGE0, Vec::new(), "/init"),
@@ -173,7 +225,7 @@ impl Pid1 {
         };
         let vitals = Arc::new(Vitals::default());
         if stage == Stage::Root {
-            own_stdio(&own_log, &null).map_err(text("standard descriptors"))?;
+            own_stdio(&estate.own_log, &null).map_err(text("standard descriptors"))?;
         }
         let pid1 = Self {
             stage,
@@ -188,19 +240,22 @@ impl Pid1 {
             jobs: Vec::new(),
             helpers_started: 0,
             empty_groups: Vec::new(),
-            left_behind: 0,
+            replaced: Replaced::default(),
+            left_behind: Vec::new(),
+            more_to_reap: false,
             down: None,
             signals: watched_signals()?,
             inbox,
             to_main,
-            uevents: UeventSocket::open().ok(),
+            uevents: estate.uevents,
             buttons: PowerButtons::default(),
-            sockets,
-            heartbeat,
+            sockets: estate.sockets,
+            heartbeat: estate.heartbeat,
+            guards: estate.guards,
             null,
-            kmsg: open("/dev/kmsg", nonblocking).ok(),
-            own_log,
-            helper_log: LogPair::new().map_err(text("log"))?,
+            kmsg: estate.kmsg,
+            own_log: estate.own_log,
+            helper_log: estate.helper_log,
             board: Arc::new(Board::default()),
             vitals,
             net_thread: None,
@@ -220,22 +275,28 @@ impl Pid1 {
             data_asked: None,
             ask_data_at: Duration::ZERO,
             net: NetSummary::default(),
-            trouble: socket_trouble.into_iter().map(publish::bad).collect(),
+            reserve_is_given: false,
+            trouble: estate.trouble.into_iter().map(publish::bad).collect(),
+            managers_notices: Vec::new(),
             log_tail: Vec::new(),
             dirty: true,
             publish_at: Duration::ZERO,
             last_turn: Duration::ZERO,
+            handover: None,
+            succession: succession.clone(),
         };
         if stage == Stage::Root {
             let (vitals, to_main) = (pid1.vitals.clone(), pid1.to_main.clone());
-            guard::spawn(vitals, to_main, guards, pid1.own_log.read.clone())
+            let guards = pid1.guards.try_clone().map_err(|e| e.to_string())?;
+            let may = !succession.is_safe_mode();
+            guard::spawn(vitals, to_main, guards, pid1.own_log.read.clone(), may)
                 .map_err(|e| format!("guard: {e}"))?;
         }
         Ok(pid1)
     }
 
     fn start_threads(&mut self) {
-        if self.stage == Stage::Root {
+        if self.stage == Stage::Root || self.console_is_up {
             self.start_console();
         }
     }
@@ -261,6 +322,7 @@ impl Pid1 {
         self.wait();
         let now = now();
         self.last_turn = now;
+        self.show_life();
         self.take_signals(now);
         self.take_messages(now);
         self.take_uevents();
@@ -277,6 +339,18 @@ impl Pid1 {
         self.empty_groups.retain(|group| group.remove().is_err());
         self.feed_watchdog(now);
         self.publish(now);
+        self.hand_on();
+        self.tell_succession();
+    }
+
+    /// For the guard: this turn, and those of `net`.
+    fn show_life(&self) {
+        #[cfg(feature = "fault")]
+        crash::fault::point("main");
+        self.vitals.main().turn();
+        if let Some(net) = &self.net_thread {
+            self.vitals.net().set(net.turns());
+        }
     }
 
     fn wait(&self) {
@@ -301,6 +375,10 @@ impl Pid1 {
     }
 
     fn until_next(&self, now: Duration) -> Duration {
+        // One SIGCHLD told of them all and has been taken.
+        if self.more_to_reap {
+            return Duration::ZERO;
+        }
         let lives = self
             .table
             .values()
@@ -346,8 +424,9 @@ impl Pid1 {
                 Message::Dead {
                     role,
                     generation,
-                    why,
-                } => self.replace(role, generation, &why),
+                    cause,
+                } => self.replace(role, generation, cause, now),
+                Message::Healthy { role, generation } => self.is_healthy(role, generation),
                 Message::DoorAnswers => self.step_done(Action::Front),
                 Message::ManagerAnswers => self.step_done(Action::Manager),
                 Message::Net(status) => self.net_is(&status),
@@ -440,34 +519,54 @@ impl Pid1 {
     /// Takes ended children off the kernel's hands: units, helpers, and orphans.
     fn reap(&mut self, now: Duration) {
         let mut ended: Vec<(u32, Exit)> = Vec::new();
-        supervise::reaper::reap(REAPED_A_TURN, |pid, exit| ended.push((pid, exit)));
+        self.more_to_reap =
+            supervise::reaper::reap(REAPED_A_TURN, |pid, exit| ended.push((pid, exit)));
         for (pid, exit) in ended {
-            if !self.job_ended(pid, exit) {
+            if !self.job_ended(pid, exit) && !self.straggler_ended(pid) {
                 self.unit_ended(pid, exit, now);
             }
         }
     }
 
     fn unit_ended(&mut self, pid: u32, exit: Exit, now: Duration) {
-        let Some((name, unit)) = self
-            .table
-            .iter_mut()
-            .find(|(_, u)| u.life.pid() == Some(pid))
-        else {
+        let mut units = self.table.iter();
+        if let Some((name, _)) = units.find(|(_, unit)| unit.life.pid() == Some(pid)) {
+            self.bury(&name.clone(), exit, now);
+        }
+    }
+
+    /// A process that was left behind has ended after all.
+    fn straggler_ended(&mut self, pid: u32) -> bool {
+        let Some(at) = self.left_behind.iter().position(|left| *left == pid) else {
+            return false;
+        };
+        self.left_behind.swap_remove(at);
+        self.changed();
+        true
+    }
+
+    /// A unit's run is over; whether another follows is decided by its life.
+    fn bury(&mut self, name: &UnitName, exit: Exit, now: Duration) {
+        let Some(unit) = self.table.get_mut(name) else {
             return;
         };
         let exit = unit.child.take().map_or(exit, |child| child.exit(exit));
         let generation = unit.life.generation();
-        // A container's processes end with its monitor, and a role leaves none behind.
-        if let Some(group) = &unit.cgroup {
-            let _ = group.kill();
-        }
         unit.control = None;
         unit.life.ended(exit, now, start::random());
         let (name, role, over) = (name.clone(), unit.role(), unit.life.is_over());
+        let retry_in = unit.life.retry_in(now);
+        // A container's processes end with its monitor, and a role leaves none behind.
+        if let Some(group) = unit.cgroup.take() {
+            let _ = group.kill();
+            // A service's next run has the same.
+            if role.is_some() || over {
+                self.empty_groups.push(group);
+            }
+        }
         supervise::warning!("{name} ended: {exit}");
         match role {
-            Some(role) => self.vitals.role_ended(role),
+            Some(role) => self.role_ended(role, retry_in),
             None => {
                 let event = supervise::control::Event::Exited {
                     unit: name.clone(),
@@ -479,21 +578,6 @@ impl Pid1 {
                     self.table.remove(&name);
                 }
             }
-        }
-        self.changed();
-    }
-
-    /// Replaces a role that the guard has found dead.
-    fn replace(&mut self, role: Role, generation: u64, why: &str) {
-        let Some(unit) = self.table.get_mut(&role.unit()) else {
-            return;
-        };
-        if unit.life.generation() != generation || unit.life.pid().is_none() {
-            return;
-        }
-        supervise::error!("{} no longer works and is replaced: {why}", role.name());
-        if let Some(child) = &unit.child {
-            let _ = child.signal(rustix::process::Signal::KILL);
         }
         self.changed();
     }
@@ -515,6 +599,27 @@ impl Pid1 {
                     if let Some(group) = self.table.get(&name).and_then(|u| u.cgroup.as_ref()) {
                         let _ = group.kill();
                     }
+                }
+                Due::Stuck => self.stuck(&name, role, now),
+            }
+        }
+    }
+
+    /// A killed process that the kernel holds. A role is done without it: nothing of it runs any
+    /// more, and the box needs the next one now. A service is waited for, as its files are its own.
+    fn stuck(&mut self, name: &UnitName, role: Option<Role>, now: Duration) {
+        let Some(unit) = self.table.get(name) else {
+            return;
+        };
+        match (role, unit.life.pid()) {
+            (Some(_), Some(pid)) => {
+                supervise::error!("{name} (pid {pid}) is stuck in the kernel and left behind");
+                self.left_behind.push(pid);
+                self.bury(name, Exit::Signal(Signal::SIGKILL as i32), now);
+            }
+            _ => {
+                if let Some(group) = &unit.cgroup {
+                    let _ = group.kill();
                 }
             }
         }
@@ -565,15 +670,7 @@ fn own_stdio(log: &LogPair, null: &OwnedFd) -> rustix::io::Result<()> {
 /// All signals are taken here and nowhere else; threads inherit the mask.
 fn watched_signals() -> Result<SignalFd, String> {
     let mut signals = SigSet::empty();
-    for signal in [
-        Signal::SIGCHLD,
-        Signal::SIGHUP,
-        Signal::SIGINT,
-        Signal::SIGPWR,
-        Signal::SIGTERM,
-        Signal::SIGUSR1,
-        Signal::SIGUSR2,
-    ] {
+    for signal in crash::WATCHED {
         signals.add(signal);
     }
     signals
@@ -594,8 +691,11 @@ const MODALIAS_PATIENCE: Duration = Duration::from_secs(60);
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 /// A bug that panics at every turn must not also burn the CPU.
 const AFTER_PANIC: Duration = Duration::from_millis(100);
+/// More panics than this within [`PANICS_WITHIN`] are no accident.
+const MOST_PANICS: usize = 20;
+const PANICS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Bounds on one turn, so that no source of work keeps the others waiting.
 const MESSAGES_A_TURN: usize = 64;
 const UEVENTS_A_TURN: usize = 256;
-const REAPED_A_TURN: usize = 1024;
+const REAPED_A_TURN: usize = 256;

@@ -50,19 +50,26 @@ pub struct Board {
 /// A message to `main` from another thread of PID 1.
 #[derive(Debug)]
 pub enum Message {
-    /// The guard's verdict: this run of the role no longer works; why, as a sentence.
+    /// The guard's verdict: this run of the role no longer works.
     Dead {
         /// The role.
         role: crate::pid1::roles::Role,
         /// Which run of it.
         generation: u64,
         /// Why it is held to be dead.
-        why: String,
+        cause: crate::guard::Cause,
     },
     /// The front door answered the guard's first probe of this run.
     DoorAnswers,
     /// The manager's pool answered the guard's first heartbeat of this run.
     ManagerAnswers,
+    /// The guard has seen nothing suspicious of this run for long.
+    Healthy {
+        /// The role.
+        role: crate::pid1::roles::Role,
+        /// Which run of it.
+        generation: u64,
+    },
     /// What `net` made of the network.
     Net(Box<NetStatus>),
     /// Whoever holds the console wants this; answered with what came of it.

@@ -5,13 +5,71 @@ use std::{
     time::Duration,
 };
 
-use crate::pid1::roles::Role;
+use crate::{guard::Ring, pid1::roles::Role};
 
 /// The numbers. Times are milliseconds since the kernel started.
 #[derive(Debug, Default)]
 pub struct Vitals {
     guard_ticked: AtomicU64,
+    main: Turns,
+    net: Turns,
     runs: [Run; Role::ALL.len()],
+    counts: [[AtomicU64; Step::ALL]; Role::ALL.len()],
+    /// What the guard saw.
+    pub ring: Ring,
+}
+
+/// A step of the ladder that a role goes through when it is silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It became suspicious, and is nudged.
+    Nudge,
+    /// What its threads do was kept.
+    Evidence,
+    /// It was replaced.
+    Replace,
+    /// It failed too often, and is held back.
+    HoldBack,
+}
+
+impl Step {
+    const ALL: usize = 4;
+}
+
+/// What a thread of PID 1 shows of itself.
+#[derive(Debug, Default)]
+pub struct Turns {
+    thread: AtomicU32,
+    turns: AtomicU64,
+}
+
+impl Turns {
+    /// The thread, once known, and how often its loop has turned; nothing before its first turn.
+    pub fn get(&self) -> Option<(u32, u64)> {
+        let turns = self.turns.load(Ordering::Acquire);
+        (turns != 0).then(|| (self.thread.load(Ordering::Relaxed), turns))
+    }
+
+    /// The calling thread is the one.
+    pub fn is_me(&self) {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        self.set_thread(thread.unsigned_abs());
+    }
+
+    /// This thread is the one.
+    pub fn set_thread(&self, thread: u32) {
+        self.thread.store(thread, Ordering::Relaxed);
+    }
+
+    /// It has turned so often.
+    pub fn set(&self, turns: u64) {
+        self.turns.store(turns, Ordering::Release);
+    }
+
+    /// It has turned once more.
+    pub fn turn(&self) {
+        self.turns.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +91,16 @@ pub struct RoleRun {
 }
 
 impl Vitals {
+    /// What `main` shows.
+    pub fn main(&self) -> &Turns {
+        &self.main
+    }
+
+    /// What `net` shows.
+    pub fn net(&self) -> &Turns {
+        &self.net
+    }
+
     /// `main` has started a role.
     pub fn role_started(&self, role: Role, pid: u32, generation: u64, now: Duration) {
         let run = &self.runs[role.index()];
@@ -55,6 +123,16 @@ impl Vitals {
             generation: run.generation.load(Ordering::Relaxed),
             started: Duration::from_millis(run.started.load(Ordering::Relaxed)),
         })
+    }
+
+    /// A step of the ladder was taken.
+    pub fn count(&self, role: Role, step: Step) {
+        self.counts[role.index()][step as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was taken since PID 1 began.
+    pub fn counted(&self, role: Role, step: Step) -> u64 {
+        self.counts[role.index()][step as usize].load(Ordering::Relaxed)
     }
 
     /// `guard` is alive.

@@ -39,7 +39,7 @@ mod uplink;
 pub use self::{
     config::{Addressing, Bridge, NetConfig},
     status::{FilterStatus, LeaseStatus, LinkStatus, NetStatus, ServicesStatus},
-    thread::{NetError, NetHandle, spawn},
+    thread::{NetError, NetHandle, spawn, spawn_prepared},
 };
 
 use self::thread::Command;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, iter};
 
 use crate::{
     error::Error,
-    manifest::{ImageConfig, Manifest},
+    manifest::{Arch, ImageConfig, Manifest},
     profile::{Deviation, Profile},
     toc::{Entry, Kind},
     tree::Tree,
@@ -170,7 +170,10 @@ impl Check<'_> {
                 .get(&image_path(arch, id, "squashfs"))
                 .is_some_and(is_file)
         };
-        let emulated = image.emulate_missing_as.as_deref();
+        let named = image.emulate_missing_as.as_ref();
+        // Later packers leave open which one stands in; one that is there must do.
+        let any = image.arch.iter().filter(|_| image.emulate_missing);
+        let emulated = named.into_iter().chain(any).map(Arch::as_str);
         let found = iter::once(arch).chain(emulated).find(|arch| there(arch));
         let arch = found.unwrap_or(arch);
         for part in ["squashfs", "json", "env"] {
@@ -190,15 +193,16 @@ fn arches<'a>(
         return Ok(vec![arch]);
     }
     if let Some(required) = &manifest.hardware_requirements.arch {
-        return Ok(required.iter().map(String::as_str).collect());
+        return Ok(required.iter().map(Arch::as_str).collect());
     }
-    let emulated = image.emulate_missing_as.as_ref();
-    if emulated.is_none_or(|arch| !image.arch.contains(arch)) {
+    let named = image.emulate_missing_as.as_ref();
+    let emulated = named.is_some_and(|arch| image.arch.contains(arch)) || image.emulate_missing;
+    if !emulated {
         let problem = "the manifest neither says which architectures the package is for \
             (hardwareRequirements.arch) nor which of its own each image is emulated as";
         return Err(Error::Content(problem.to_owned()));
     }
-    Ok(image.arch.iter().map(String::as_str).collect())
+    Ok(image.arch.iter().map(Arch::as_str).collect())
 }
 
 fn is_file(entry: &Entry) -> bool {

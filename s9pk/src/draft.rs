@@ -7,12 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{error::Error, hash::Hash, limits, source::Extent, source::ReadAt, toc};
+use crate::{error::Error, hash::Hash, limits, source::Extent, source::ReadAt, toc, writer::Order};
 
 /// A package's tree before it is written.
 #[derive(Default)]
 pub struct Draft<'a> {
     pub(crate) root: Directory<'a>,
+    pub(crate) order: Order,
 }
 
 /// A directory of a draft.

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use crate::hex;
 
 /// A BLAKE3 hash of 32 bytes; shown in hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,6 +17,11 @@ impl Hash {
     /// The hash of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// The hash that `text` spells in 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        hex::parse(text).map(Self)
     }
 
     /// The hash's bytes.
@@ -50,6 +57,16 @@ impl fmt::Debug for Hash {
 impl Serialize for Hash {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Hash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = hex::parse(&text);
+        bytes
+            .map(Self)
+            .ok_or_else(|| D::Error::custom("a hash has 64 hexadecimal digits"))
     }
 }
 

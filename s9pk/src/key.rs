@@ -1,6 +1,6 @@
 //! Ed25519 keys: the publisher's secret one (PKCS#8 in PEM) and the public one that names them.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use ed25519_dalek::{
     SigningKey, VerifyingKey,
@@ -9,9 +9,9 @@ use ed25519_dalek::{
         spki::der::pem::LineEnding,
     },
 };
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::error::Error;
+use crate::{error::Error, hex};
 
 /// A secret signing key. Wiped from memory when dropped.
 #[derive(Clone)]
@@ -123,6 +123,24 @@ impl Serialize for PublicKey {
     }
 }
 
+impl FromStr for PublicKey {
+    type Err = Error;
+
+    /// Reads the hexadecimal that a key is shown as.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wanted = "a public key has 64 hexadecimal digits";
+        let bytes = hex::parse(text).ok_or_else(|| Error::Key(wanted.to_owned()))?;
+        Self::from_bytes(&bytes).map_err(|_| Error::Key(format!("{text} is no Ed25519 key")))
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +176,8 @@ mod tests {
             PublicKey::from_pem(&public.to_pem().unwrap()).unwrap(),
             public
         );
+        assert_eq!(public.to_string().parse::<PublicKey>().unwrap(), public);
+        assert!("d04ab232".parse::<PublicKey>().is_err());
         assert_eq!(public.fingerprint().len(), 8 * 4 + 7);
     }
 

@@ -40,7 +40,7 @@ pub(crate) fn check(tree: &Tree, length: u64, profile: &mut Profile) -> Result<(
 
 /// Everything that has bytes of its own and lies within the file.
 fn parts(tree: &Tree, length: u64, profile: &mut Profile) -> Result<Vec<(Extent, usize)>, Error> {
-    let mut parts = Vec::new();
+    let mut parts = Vec::with_capacity(tree.len());
     for index in 0..tree.len() {
         let entry = tree.entry(index);
         let size = entry.size;

@@ -8,40 +8,51 @@
 //!
 //! Reading: [`Archive::open`] checks header, signature, all tables and the manifest;
 //! [`Archive::verify`] every file; [`Archive::validate`] that the content is a package for an
-//! architecture. Writing: [`Draft`] and [`pack`], byte for byte as the format's own packer does.
+//! architecture. Whose key it is signed with is for [`trust`] to say. Writing: [`Draft`] and [`pack`], byte for byte as the format's own packer does.
 
 #![forbid(unsafe_code)]
 
 pub mod archive;
 mod bytes;
 pub mod content;
+mod coverage;
+mod download;
 pub mod draft;
+pub mod durable;
 pub mod error;
 pub mod extract;
 pub mod hash;
 pub mod header;
+mod hex;
+pub mod http;
 pub mod key;
 mod layout;
+mod left_out;
 pub mod limits;
 pub mod locale;
 pub mod manifest;
 pub mod profile;
 mod range;
+pub mod request;
 pub mod rewrite;
 pub mod sign;
 pub mod source;
 pub mod toc;
 pub mod tree;
+pub mod trust;
 pub mod varint;
+mod verify;
 pub mod version;
 pub mod writer;
 
 pub use archive::Archive;
 pub use content::Validated;
+pub use download::{Download, DownloadError, Outcome, Progress};
 pub use draft::{Content, Draft};
 pub use error::Error;
 pub use hash::Hash;
 pub use key::{Key, PublicKey};
+pub use left_out::LeftOut;
 pub use manifest::{Id, Manifest};
 pub use profile::{Deviation, Profile};
 pub use sign::Commitment;

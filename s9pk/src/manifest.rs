@@ -1,13 +1,12 @@
 //! `manifest.json`: what a package says about itself, in the order its own packer writes it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    str::FromStr,
-};
+mod text;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::text::{Arch, Id, Pattern, TextError, Url, VolumeId};
 use crate::{
     locale::LocaleString,
     version::{ExtendedVersion, Version, VersionRange},
@@ -38,15 +37,15 @@ pub struct Manifest {
     pub license: String,
     /// Where its packing is developed.
     #[serde(default = "unknown_repo")]
-    pub package_repo: String,
+    pub package_repo: Url,
     /// Where what it packs is developed.
-    pub upstream_repo: String,
+    pub upstream_repo: Url,
     /// Its web site.
     #[serde(default)]
-    pub marketing_url: Option<String>,
+    pub marketing_url: Option<Url>,
     /// Where to give money for it.
     #[serde(default)]
-    pub donation_url: Option<String>,
+    pub donation_url: Option<Url>,
     /// The oldest StartOS it was made for.
     #[serde(default)]
     pub os_version: Option<Version>,
@@ -96,10 +95,10 @@ pub struct ImageConfig {
     /// Where it comes from.
     pub source: ImageSource,
     /// The architectures there is one for.
-    pub arch: BTreeSet<String>,
+    pub arch: BTreeSet<Arch>,
     /// The architecture whose image stands in for others.
     #[serde(default)]
-    pub emulate_missing_as: Option<String>,
+    pub emulate_missing_as: Option<Arch>,
     /// Whether another architecture's image stands in for a missing one (later packers).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub emulate_missing: bool,
@@ -139,7 +138,7 @@ pub struct HardwareRequirements {
     /// Memory in bytes.
     pub ram: Option<u64>,
     /// Architectures; any of them will do.
-    pub arch: Option<BTreeSet<String>>,
+    pub arch: Option<BTreeSet<Arch>>,
 }
 
 /// A device that must be there.
@@ -149,12 +148,12 @@ pub struct DeviceFilter {
     pub description: String,
     /// `processor` or `display`.
     pub class: String,
-    /// A regular expression for its name.
+    /// What its name is like.
     #[serde(default)]
-    pub product: Option<String>,
-    /// A regular expression for its maker.
+    pub product: Option<Pattern>,
+    /// What its maker's name is like.
     #[serde(default)]
-    pub vendor: Option<String>,
+    pub vendor: Option<Pattern>,
     /// What it can do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<BTreeSet<String>>,
@@ -171,92 +170,7 @@ pub enum Plugin {
     UrlV0,
 }
 
-/// A name of lower-case letters and digits, with single hyphens inside: safe in paths and hosts.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Id(String);
-
-/// A volume's name: an [`Id`], or `BACKUP`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct VolumeId(String);
-
-/// A text that is no [`Id`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a valid name: use lower-case letters and digits, joined by single hyphens")]
-pub struct IdError(String);
-
-impl Id {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl VolumeId {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for Id {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        Self::try_from(text.to_owned())
-    }
-}
-
-impl TryFrom<String> for Id {
-    type Error = IdError;
-
-    fn try_from(text: String) -> Result<Self, IdError> {
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let word = |word: &str| !word.is_empty() && word.bytes().all(allowed);
-        match text.split('-').all(word) {
-            true => Ok(Self(text)),
-            false => Err(IdError(text)),
-        }
-    }
-}
-
-impl TryFrom<String> for VolumeId {
-    type Error = IdError;
-
-    fn try_from(text: String) -> Result<Self, IdError> {
-        match text.as_str() {
-            "BACKUP" => Ok(Self(text)),
-            _ => Id::try_from(text).map(|id| Self(id.0)),
-        }
-    }
-}
-
-impl From<Id> for String {
-    fn from(id: Id) -> Self {
-        id.0
-    }
-}
-
-impl From<VolumeId> for String {
-    fn from(id: VolumeId) -> Self {
-        id.0
-    }
-}
-
-impl fmt::Display for Id {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for VolumeId {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
-}
-
 /// What the format's own reader assumes when there is no `packageRepo`.
-fn unknown_repo() -> String {
-    "https://example.com/".to_owned()
+fn unknown_repo() -> Url {
+    Url::of_example()
 }

@@ -31,7 +31,7 @@ pub fn select<R: ReadAt, W: Write + Seek>(
     let draft = draft(archive, |path| is_needed(&needed, path))?;
     let header = archive.header();
     let keep = |_: &Commitment| Ok((header.signer, header.signature));
-    writer::write(&draft, Order::Rewritten, keep, out)
+    writer::write(&draft, keep, out)
 }
 
 /// Writes the package signed with another key. Its content and root stay the same.
@@ -42,12 +42,15 @@ pub fn resign<R: ReadAt, W: Write + Seek>(
 ) -> Result<Commitment, Error> {
     let draft = draft(archive, |_| true)?;
     let sign = |commitment: &Commitment| Ok((key.public(), commitment.sign(key)?));
-    writer::write(&draft, Order::Rewritten, sign, out)
+    writer::write(&draft, sign, out)
 }
 
 /// The package's tree with what is kept, its bodies to be copied from it.
 fn draft<R: ReadAt>(archive: &Archive<R>, keep: impl Fn(&str) -> bool) -> Result<Draft<'_>, Error> {
-    let mut draft = Draft::default();
+    let mut draft = Draft {
+        order: Order::Rewritten,
+        ..Draft::default()
+    };
     draft.root.max_size = Some(archive.commitment().root_max_size);
     let mut left_out: Vec<String> = Vec::new();
     for (path, entry) in archive.tree().walk() {

@@ -23,21 +23,17 @@ pub struct Commitment {
 impl Commitment {
     /// Signs it; the same key always makes the same signature.
     pub fn sign(&self, key: &Key) -> Result<[u8; 64], Error> {
-        key.signing()
-            .sign_prehashed(self.digest(), Some(CONTEXT))
-            .map(|signature| signature.to_bytes())
-            .map_err(|error| Error::Key(error.to_string()))
+        self::sign(key, self.digest(), CONTEXT)
     }
 
     /// Checks a signature strictly: one valid form of it, no weak keys.
     pub fn verify(&self, signer: &PublicKey, signature: &[u8; 64]) -> Result<(), Error> {
-        let signature = Signature::from_bytes(signature);
-        signer
-            .verifying()
-            .verify_prehashed_strict(self.digest(), Some(CONTEXT), &signature)
-            .map_err(|_| Error::BadSignature {
+        match self::verify(signer, self.digest(), CONTEXT, signature) {
+            true => Ok(()),
+            false => Err(Error::BadSignature {
                 signer: signer.to_string(),
-            })
+            }),
+        }
     }
 
     fn digest(&self) -> Sha512 {
@@ -45,6 +41,28 @@ impl Commitment {
             .chain_update(self.root_sighash.as_bytes())
             .chain_update(self.root_max_size.to_be_bytes())
     }
+}
+
+/// Signs what was fed to `digest` by Ed25519ph; `context` keeps kinds of statements apart.
+pub(crate) fn sign(key: &Key, digest: Sha512, context: &[u8]) -> Result<[u8; 64], Error> {
+    let signature = key.signing().sign_prehashed(digest, Some(context));
+    signature
+        .map(|signature| signature.to_bytes())
+        .map_err(|error| Error::Key(error.to_string()))
+}
+
+/// Whether a signature by [`sign`] is right, strictly.
+pub(crate) fn verify(
+    signer: &PublicKey,
+    digest: Sha512,
+    context: &[u8],
+    signature: &[u8; 64],
+) -> bool {
+    let signature = Signature::from_bytes(signature);
+    let verified = signer
+        .verifying()
+        .verify_prehashed_strict(digest, Some(context), &signature);
+    verified.is_ok()
 }
 
 /// Ed25519ph's context string, which keeps these signatures apart from all others of the key.

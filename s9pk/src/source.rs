@@ -39,12 +39,18 @@ impl Extent {
 }
 
 /// Bytes that can be read at any offset, by several readers at once.
-pub trait ReadAt {
+pub trait ReadAt: Sync {
     /// How many bytes there are.
     fn size(&self) -> io::Result<u64>;
 
     /// Fills `buffer` with the bytes from `offset` on; fewer are an error.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Foretells that all of `extent` is about to be read, front to back. What comes from afar is
+    /// asked for at once then.
+    fn advise(&self, extent: Extent) {
+        let _ = extent;
+    }
 }
 
 impl ReadAt for File {
@@ -90,6 +96,24 @@ impl<R: ReadAt + ?Sized> ReadAt for &R {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         (**self).read_exact_at(buffer, offset)
     }
+
+    fn advise(&self, extent: Extent) {
+        (**self).advise(extent);
+    }
+}
+
+impl<R: ReadAt + ?Sized> ReadAt for Box<R> {
+    fn size(&self) -> io::Result<u64> {
+        (**self).size()
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        (**self).read_exact_at(buffer, offset)
+    }
+
+    fn advise(&self, extent: Extent) {
+        (**self).advise(extent);
+    }
 }
 
 /// Anything that reads and seeks, one reader at a time.
@@ -103,7 +127,7 @@ impl<T: Read + Seek> Seekable<T> {
     }
 }
 
-impl<T: Read + Seek> ReadAt for Seekable<T> {
+impl<T: Read + Seek + Send> ReadAt for Seekable<T> {
     fn size(&self) -> io::Result<u64> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.seek(SeekFrom::End(0))

@@ -159,6 +159,10 @@ fn parse_name(cursor: &mut Cursor<'_>, profile: &mut Profile) -> Result<String, 
         let problem = "an entry's name is not UTF-8";
         return Err(Error::Toc { offset, problem });
     };
+    if name.len() > limits::NAME_SIZE {
+        let problem = "an entry's name has more than 255 bytes";
+        return Err(Error::Toc { offset, problem });
+    }
     if let Some(problem) = name_problem(name) {
         profile.deviates(Deviation::Name {
             offset,

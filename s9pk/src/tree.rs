@@ -4,8 +4,11 @@
 //! files and over HTTP ranges. The tree is a flat list in breadth-first order: a thousand nested
 //! directories are as harmless as a thousand in a row.
 
-use std::ops::Range;
+mod nodes;
 
+use std::{cmp::Ordering, iter, ops::Range};
+
+use self::nodes::{Node, Nodes};
 use crate::{
     error::Error,
     header::Header,
@@ -18,15 +21,7 @@ use crate::{
 /// A package's directories and files. Node 0 is the root.
 #[derive(Clone, Debug)]
 pub struct Tree {
-    nodes: Vec<Node>,
-}
-
-#[derive(Clone, Debug)]
-struct Node {
-    entry: Entry,
-    parent: usize,
-    depth: u16,
-    children: Range<usize>,
+    nodes: Nodes,
 }
 
 impl Tree {
@@ -38,7 +33,7 @@ impl Tree {
     /// The names and entries in the directory at `path`, sorted by name; none if it is no directory.
     pub fn list(&self, path: &str) -> impl ExactSizeIterator<Item = &Entry> {
         let children = self.find(path).map_or(0..0, |index| self.children(index));
-        self.nodes[children].iter().map(|node| &node.entry)
+        children.map(|index| self.entry(index))
     }
 
     /// Every entry but the root with its path; directories before what is in them.
@@ -75,12 +70,16 @@ impl Tree {
     fn find(&self, path: &str) -> Option<usize> {
         let segments = path.split('/').filter(|segment| !segment.is_empty());
         segments.into_iter().try_fold(0, |index, name| {
-            let children = self.children(index);
-            let begin = children.start;
-            self.nodes[children]
-                .binary_search_by(|node| node.entry.name.as_str().cmp(name))
-                .ok()
-                .map(|at| begin + at)
+            let mut children = self.children(index);
+            while !children.is_empty() {
+                let middle = children.start + children.len() / 2;
+                match self.entry(middle).name.as_str().cmp(name) {
+                    Ordering::Less => children.start = middle + 1,
+                    Ordering::Equal => return Some(middle),
+                    Ordering::Greater => children.end = middle,
+                }
+            }
+            None
         })
     }
 }
@@ -112,7 +111,9 @@ impl Loader {
             children: 0..0,
         };
         Self {
-            tree: Tree { nodes: vec![root] },
+            tree: Tree {
+                nodes: iter::once(root).collect(),
+            },
             next: 0,
             loaded: 0,
             length,
@@ -186,14 +187,14 @@ impl Loader {
             });
         }
         let path = || self.tree.path(self.next);
-        if node.depth >= limits::LENIENT_DEPTH {
+        if node.depth > limits::LENIENT_DEPTH {
             let limit = limits::LENIENT_DEPTH;
             return Err(Error::TooDeep {
                 path: path(),
                 limit,
             });
         }
-        if node.depth >= limits::DEPTH {
+        if node.depth > limits::DEPTH {
             profile.deviates(Deviation::Depth { path: path() })?;
         }
         toc.within(self.length, format!("the table of contents of {}", path()))

@@ -31,17 +31,16 @@ pub fn pack<W: Write + Seek>(
     out: &mut W,
 ) -> Result<Commitment, Error> {
     let sign = |commitment: &Commitment| Ok((key.public(), commitment.sign(key)?));
-    write(draft, Order::Fresh, sign, out)
+    write(draft, sign, out)
 }
 
 /// As [`pack`], for any source of the signature.
 pub(crate) fn write<W: Write + Seek>(
     draft: &Draft<'_>,
-    order: Order,
     sign: impl FnOnce(&Commitment) -> Result<(PublicKey, [u8; 64]), Error>,
     out: &mut W,
 ) -> Result<Commitment, Error> {
-    let mut plan = Plan::new(draft, order)?;
+    let mut plan = Plan::new(draft)?;
     plan.copy_bodies(out)?;
     plan.seal();
     let root = plan.root();

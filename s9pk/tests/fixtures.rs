@@ -33,6 +33,35 @@ fn every_sample_gets_its_verdict() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// What the format's own reader does not mind is left to us, but for files that are plainly bad.
+#[test]
+fn the_verdicts_here_are_those_of_the_manifest() {
+    let manifest = fs::read_to_string(directory().join("MANIFEST.md")).unwrap();
+    let rows: Vec<Vec<&str>> = manifest
+        .lines()
+        .filter_map(|line| line.strip_prefix("| "))
+        .map(|line| line.split(" | ").map(str::trim).collect())
+        .collect();
+    for (name, verdict) in VERDICTS {
+        let file = format!("{name}.s9pk");
+        let row = rows.iter().find(|row| row[0] == file);
+        let wanted = row.unwrap_or_else(|| panic!("{file} is not in MANIFEST.md"))[4];
+        let fits = match wanted {
+            "accept" => verdict == Accept,
+            "refuse at validate" => verdict == AtValidate,
+            "refuse at full verify" => verdict == AtVerify,
+            "refuse at open" | "**must refuse cleanly**" => verdict == AtOpen,
+            "strict reader should refuse" => verdict != Accept,
+            "either is defensible" => true,
+            other => panic!("{file}: what is {other:?}?"),
+        };
+        assert!(
+            fits,
+            "{file}: MANIFEST.md wants {wanted:?}, here is {verdict:?}"
+        );
+    }
+}
+
 #[test]
 fn no_sample_is_forgotten() {
     let listed: Vec<_> = VERDICTS.iter().map(|(name, _)| *name).collect();

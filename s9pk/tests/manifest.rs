@@ -1,7 +1,9 @@
 //! Manifests are read whole and written as their own packer writes them.
 
-use s9pk::{Archive, Manifest};
-use serde_json::Value;
+use std::io::Cursor;
+
+use s9pk::{Archive, Content, Draft, Key, Manifest, pack};
+use serde_json::{Value, json};
 
 #[test]
 fn a_manifest_of_the_formats_own_packer_is_written_as_it_was_read() {
@@ -46,10 +48,67 @@ fn what_can_not_be_is_refused() {
         (r#""main":{"source""#, r#""../x":{"source""#),
         (r#""BACKUP""#, r#""../data""#),
         (r#""license":"MIT","#, ""),
+        ("https://example.com/up", "example.com/up"),
+        ("https://example.com/up", ""),
+        (r#""class":"display""#, r#""class":"display","product":"(""#),
+        (r#""arch":["x86_64"],"#, r#""arch":["../x"],"#),
+        (r#""osVersion":"0.4"#, r#""osVersion":"v0.4"#),
+        ("1073741824", "-1"),
     ] {
         assert!(FULL.contains(from));
         let broken = FULL.replacen(from, to, 1);
         assert!(serde_json::from_str::<Manifest>(&broken).is_err(), "{to}");
+    }
+}
+
+#[test]
+fn a_refusal_names_the_place_and_the_rule() {
+    let broken = FULL.replacen("https://example.com/up", "example.com/up", 1);
+    let error = serde_json::from_str::<Manifest>(&broken).unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.contains("not a valid URL") && said.contains("line 4"),
+        "{said}"
+    );
+}
+
+/// Packages of later packers leave open which architecture stands in for one that is missing.
+#[test]
+fn an_image_for_another_architecture_stands_in_where_the_manifest_lets_it() {
+    let archive = Archive::open(&include_bytes!("fixtures/two-arch.s9pk")[..]).unwrap();
+    let mut json = serde_json::to_value(archive.manifest()).unwrap();
+    for (emulation, validates) in [
+        (json!({}), false),
+        (json!({ "emulateMissing": false }), false),
+        (json!({ "emulateMissing": true }), true),
+        (json!({ "emulateMissingAs": "aarch64" }), false),
+        (json!({ "emulateMissingAs": "x86_64" }), true),
+    ] {
+        let image = json!({ "source": "packed", "arch": ["x86_64"] });
+        let mut image = image.as_object().unwrap().clone();
+        image.extend(emulation.as_object().unwrap().clone());
+        json["images"] = json!({ "db": image });
+        let mut draft = Draft::default();
+        for (path, _) in archive
+            .tree()
+            .walk()
+            .filter(|(path, _)| archive.has_file(path))
+        {
+            let bytes = archive.read(&path, 1 << 20).unwrap();
+            draft.add(&path, Content::Bytes(bytes)).unwrap();
+        }
+        let manifest = serde_json::to_vec(&json).unwrap();
+        draft
+            .add("manifest.json", Content::Bytes(manifest))
+            .unwrap();
+        let mut packed = Cursor::new(Vec::new());
+        pack(&draft, &Key::from_seed(&[1; 32]), &mut packed).unwrap();
+        let packed = Archive::open(packed.into_inner()).unwrap();
+        assert_eq!(
+            packed.validate(Some("aarch64")).is_ok(),
+            validates,
+            "{emulation}"
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, io::Cursor};
 
 use s9pk::{
-    Archive, Content, Draft, Error, Key, Seekable,
+    Archive, Content, Draft, Error, Key, LeftOut, Seekable,
     extract::extract,
     pack,
     rewrite::{resign, select},
@@ -12,18 +12,57 @@ use s9pk::{
 const MINIMAL: &[u8] = include_bytes!("fixtures/minimal.s9pk");
 const TWO_ARCH: &[u8] = include_bytes!("fixtures/two-arch.s9pk");
 
+/// Those that the format's own packer and filter wrote, or that are as if.
 #[test]
 fn an_extracted_package_packed_again_is_the_same_file() {
-    for (name, original) in [("minimal", MINIMAL), ("two-arch", TWO_ARCH)] {
-        let archive = Archive::open(original.to_vec()).unwrap();
+    for name in [
+        "minimal",
+        "two-arch",
+        "two-arch.x86_64",
+        "ok-extra-file",
+        "ok-manifest-minimal-fields",
+        "ok-manifest-unknown-field",
+        "ok-no-instructions",
+        "ok-zero-length-file",
+        "typeconf-file",
+    ] {
+        let path = format!("{}/tests/fixtures/{name}.s9pk", env!("CARGO_MANIFEST_DIR"));
+        let original = fs::read(path).unwrap();
+        let archive = Archive::open(&original[..]).unwrap();
         let directory = std::env::temp_dir().join(format!("s9pk-{name}-{}", std::process::id()));
         extract(&archive, &directory).unwrap();
-        let draft = Draft::from_dir(&directory).unwrap();
+        let mut draft = Draft::from_dir(&directory).unwrap();
+        let left_out = LeftOut::of(&archive);
+        assert_eq!(left_out.is_some(), name == "two-arch.x86_64");
+        if let Some(left_out) = left_out {
+            let json = serde_json::to_string(&left_out).unwrap();
+            assert_eq!(serde_json::from_str::<LeftOut>(&json).unwrap(), left_out);
+            draft.leave_out(&left_out).unwrap();
+        }
         let mut packed = Cursor::new(Vec::new());
         pack(&draft, &key(), &mut packed).unwrap();
         fs::remove_dir_all(&directory).unwrap();
         assert!(packed.into_inner() == original, "{name}");
     }
+}
+
+#[test]
+fn nothing_is_added_to_a_filtered_package() {
+    let filtered: &[u8] = include_bytes!("fixtures/two-arch.x86_64.s9pk");
+    let archive = Archive::open(filtered).unwrap();
+    let left_out = LeftOut::of(&archive).unwrap();
+    let packed = |path: &str| {
+        let mut draft = Draft::default();
+        draft.add(path, Content::Bytes(vec![1])).unwrap();
+        draft.leave_out(&left_out)?;
+        pack(&draft, &key(), &mut Cursor::new(Vec::new()))
+    };
+    let back = packed("images/aarch64/main.squashfs").unwrap_err();
+    assert!(back.to_string().contains("was left out"), "{back}");
+    let long = format!("images/{}", "x".repeat(200));
+    let more = packed(&long).unwrap_err();
+    assert!(more.to_string().contains("what was signed"), "{more}");
+    assert!(LeftOut::of(&Archive::open(MINIMAL).unwrap()).is_none());
 }
 
 #[test]

@@ -11,11 +11,12 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
-    keys::{KeyRing, Trust},
-    package::Package,
-    plan::FileIdentity,
+use s9pk::{
+    Id, PublicKey,
+    trust::{self, Trust, TrustError, TrustStore},
 };
+
+use crate::{package::Package, plan::FileIdentity};
 
 /// The packages in some folders.
 pub struct Catalog {
@@ -32,8 +33,10 @@ pub type Read = fn(&Path) -> Result<Signed, String>;
 pub struct Signed {
     /// The package.
     pub package: Arc<Package>,
+    /// Its id.
+    pub id: Id,
     /// The signer's key.
-    pub fingerprint: String,
+    pub signer: PublicKey,
 }
 
 /// A package file that was found.
@@ -85,7 +88,7 @@ impl Catalog {
     }
 
     /// Looks what is there now; only files that are new or have changed are read.
-    pub fn scan(&mut self, keys: &mut KeyRing) -> Vec<Found> {
+    pub fn scan(&mut self, keys: &mut TrustStore) -> Vec<Found> {
         let mut found: Vec<Found> = Vec::new();
         let mut present = BTreeSet::new();
         for (folder, trust) in self.folders.clone() {
@@ -110,7 +113,7 @@ impl Catalog {
         prefer_first_usable(found)
     }
 
-    fn look(&mut self, path: &Path, trust: Trust, keys: &mut KeyRing) -> Found {
+    fn look(&mut self, path: &Path, trust: Trust, keys: &mut TrustStore) -> Found {
         let refused = |id: String, why: String| Found::Refused {
             id,
             path: path.to_owned(),
@@ -120,7 +123,7 @@ impl Catalog {
             Ok(signed) => signed,
             Err(why) => return refused(file_name(path), why),
         };
-        match keys.check(&signed.package.id, &signed.fingerprint, trust) {
+        match is_trusted(path, &signed, trust, keys) {
             Ok(()) => Found::Package(signed.package),
             Err(e) => refused(signed.package.id.clone(), e.to_string()),
         }
@@ -145,6 +148,22 @@ impl Catalog {
         self.seen
             .insert(path.to_owned(), (identity, result.clone()));
         result
+    }
+}
+
+/// By the keys known; only when these are not enough, by the endorsements that lie beside it, too.
+fn is_trusted(
+    path: &Path,
+    signed: &Signed,
+    trust: Trust,
+    keys: &mut TrustStore,
+) -> Result<(), TrustError> {
+    match keys.check(&signed.id, &signed.signer, &[], trust) {
+        Err(TrustError::Changed { .. }) => {
+            let endorsements = trust::read_beside(path)?;
+            keys.check(&signed.id, &signed.signer, &endorsements, trust)
+        }
+        other => other,
     }
 }
 
@@ -189,12 +208,14 @@ fn file_name(path: &Path) -> String {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use s9pk::{Key, trust::Endorsement};
+
     use super::*;
     use crate::package::tests::package;
 
     static READS: AtomicUsize = AtomicUsize::new(0);
 
-    /// A file of one word is a package of that id; "broken" is broken.
+    /// A file of two words is a package of that id, signed with that key; "broken" is broken.
     fn read(path: &Path) -> Result<Signed, String> {
         READS.fetch_add(1, Ordering::Relaxed);
         let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
@@ -205,9 +226,14 @@ mod tests {
         package.path = path.to_owned();
         package.identity = FileIdentity::of(&fs::metadata(path).unwrap());
         Ok(Signed {
+            id: package.id.parse().unwrap(),
             package: Arc::new(package),
-            fingerprint: key.to_owned(),
+            signer: key_named(key).public(),
         })
+    }
+
+    fn key_named(name: &str) -> Key {
+        Key::from_seed(&[name.as_bytes()[3]; 32])
     }
 
     #[test]
@@ -224,7 +250,7 @@ mod tests {
             (data.clone(), Trust::PinnedOnly),
             (root.clone(), Trust::OnFirstSight),
         ];
-        let mut keys = KeyRing::load(&folder.join("keys.json")).unwrap();
+        let mut keys = TrustStore::load(&folder.join("keys.json")).unwrap();
         let mut catalog = Catalog::new(folders, read);
         let describe = |found: &[Found]| -> Vec<String> {
             let one = |found: &Found| match found {
@@ -255,16 +281,27 @@ mod tests {
         fs::write(root.join("b.s9pk"), "b key1").unwrap();
         let then = describe(&catalog.scan(&mut keys));
         assert_eq!(then[..3], ["a from data", "b from root", "c from root"]);
-        assert!(
-            then[3].starts_with("d: it is signed with the key key9, which nobody"),
-            "{then:?}"
+        let fingerprint = |name: &str| key_named(name).public().fingerprint();
+        let unknown = format!(
+            "d: it is signed with the key {}, which",
+            fingerprint("key9")
         );
+        assert!(then[3].starts_with(&unknown), "{then:?}");
         fs::write(root.join("c.s9pk"), "c key2").unwrap();
         let changed = describe(&catalog.scan(&mut keys));
-        assert!(
-            changed[2].contains("key2") && changed[2].contains("key1"),
-            "{changed:?}"
-        );
+        for key in ["key1", "key2"] {
+            assert!(changed[2].contains(&fingerprint(key)), "{changed:?}");
+        }
+
+        let id: Id = "c".parse().unwrap();
+        let word = Endorsement::sign(&id, &key_named("key1"), key_named("key2").public()).unwrap();
+        let words = trust::encode(&[word]).unwrap();
+        fs::write(trust::beside(&root.join("c.s9pk")), words).unwrap();
+        let endorsed = describe(&catalog.scan(&mut keys));
+        assert_eq!(endorsed[2], "c from root", "{endorsed:?}");
+        keys.add(&"d".parse().unwrap(), &key_named("key9").public())
+            .unwrap();
+        assert_eq!(describe(&catalog.scan(&mut keys))[3], "d from data");
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -15,14 +15,12 @@
 //! | [`report`] | what a container's agent says of itself |
 //! | [`reader`] | a package file, verified to the last byte |
 //! | [`registry`] | what the box remembers: each service's number, and whether it is to run |
-//! | [`keys`] | which publisher's key each service has |
-//! | [`durable`] | files that survive a power cut |
+//!
+//! Which publisher's key each service has is kept by [`s9pk::trust`].
 
 #![forbid(unsafe_code)]
 
 pub mod catalog;
-pub mod durable;
-pub mod keys;
 pub mod package;
 pub mod plan;
 pub mod reader;
@@ -31,6 +29,8 @@ pub mod registry;
 pub mod report;
 pub mod spec;
 pub mod view;
+
+pub use s9pk::{durable, trust};
 
 /// The kernel modules that monitors need, to be loaded where they are not built in before the first
 /// service is started: a kernel that looks for them itself finds no `modprobe`.

@@ -86,7 +86,8 @@ fn open(path: &Path) -> Result<Signed, ReadError> {
     };
     Ok(Signed {
         package: Arc::new(package),
-        fingerprint: archive.signer().fingerprint(),
+        id: manifest.id.clone(),
+        signer: archive.signer(),
     })
 }
 

@@ -136,3 +136,13 @@ fn every_mistake_names_its_key_and_the_remedy() {
         .to_string();
     assert!(nothing.contains("add a [[daemon]]"), "{nothing}");
 }
+
+#[test]
+fn the_readmes_example_is_a_service() {
+    let readme = include_str!("../../README.md");
+    let (_, example) = readme.split_once("```toml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let spec = ServiceSpec::parse(example).unwrap();
+    assert_eq!(spec.daemons[0].image, "main");
+    assert_eq!(spec.interfaces[0].port, 80);
+}

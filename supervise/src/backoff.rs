@@ -5,15 +5,17 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The waiting time before the next start of one unit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Backoff {
     policy: Policy,
     failures: u32,
 }
 
 /// The numbers of a back-off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// The wait after the first early end.
     pub first: Duration,
@@ -24,11 +26,12 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// For PID 1's own roles: back within a tenth of a second, as the box must answer.
+    /// For PID 1's own roles: back within a tenth of a second, as the box must answer. Having run
+    /// for long proves nothing of them; the guard says when one is healthy again.
     pub const ROLE: Self = Self {
         first: Duration::from_millis(100),
         most: Duration::from_secs(30),
-        healthy_after: Duration::from_secs(60),
+        healthy_after: Duration::MAX,
     };
 
     /// For services and the daemons in them.

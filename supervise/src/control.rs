@@ -21,7 +21,7 @@ use rustix::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    status::BoxStatus,
+    status::{BoxStatus, Notice},
     unit::{Exit, UnitInfo, UnitName},
 };
 
@@ -42,6 +42,12 @@ pub const MAX_TAIL: usize = 12;
 
 /// Bytes in each of them.
 pub const MAX_TAIL_LINE: usize = 160;
+
+/// Notices in a [`Request::Notices`].
+pub const MAX_NOTICES: usize = 16;
+
+/// Bytes in the text of each of them.
+pub const MAX_NOTICE: usize = 400;
 
 /// From a role to PID 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +76,9 @@ pub enum Request {
     /// Logd: the last lines of all units, oldest first, for the emergency page. At most
     /// [`MAX_TAIL`], each cut to [`MAX_TAIL_LINE`] bytes.
     LogTail(Vec<String>),
+    /// Manager: what the owner should know of its part, all of it; shown also where no manager is
+    /// needed. At most [`MAX_NOTICES`], each cut to [`MAX_NOTICE`] bytes.
+    Notices(Vec<Notice>),
     /// Manager: turn the box off or start it again.
     Power(Power),
     /// Manager: end this role and start it again (`front`, `manager`, `logd`).
@@ -173,6 +182,11 @@ pub enum Event {
     Refused {
         /// What and why, as a sentence.
         why: String,
+    },
+    /// Front: to listen on this port no more.
+    ListenerGone {
+        /// The TCP port.
+        port: u16,
     },
 }
 

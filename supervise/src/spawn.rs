@@ -52,7 +52,8 @@ pub struct Child {
     pub pid: u32,
     /// Names it for certain, also after the pid was given to another.
     pub pidfd: OwnedFd,
-    start_error: OwnedFd,
+    /// Holds the `errno` of a failed start, once it has ended.
+    pub start_error: OwnedFd,
 }
 
 /// Why a process could not be started.

@@ -31,8 +31,53 @@ pub struct BoxStatus {
     pub notices: Vec<Notice>,
     /// The last log lines, oldest first, for when `logd` itself can't be asked.
     pub log: Vec<String>,
+    /// What the guard saw and did.
+    pub guard: GuardReport,
     /// What the box is on its way to, once it is going down.
     pub going_down: Option<String>,
+}
+
+/// What PID 1's guard saw of the roles, and did about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardReport {
+    /// How often each step was taken since PID 1 began, for each role.
+    pub counts: Vec<GuardCounts>,
+    /// The last times that a role was silent, oldest first.
+    pub events: Vec<GuardEvent>,
+}
+
+/// How often each step of the ladder was taken for a role.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardCounts {
+    /// The role.
+    pub role: String,
+    /// It was silent for a moment, and was nudged.
+    pub nudged: u64,
+    /// What its threads did was kept.
+    pub evidence: u64,
+    /// It was replaced.
+    pub replaced: u64,
+    /// It failed too often, and was held back.
+    pub held_back: u64,
+}
+
+/// A silence, and what the role's threads did meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardEvent {
+    /// When, since the kernel started.
+    pub at: Duration,
+    /// Whose.
+    pub role: String,
+    /// Which run's.
+    pub generation: u64,
+    /// Whether the run was replaced for it.
+    pub replaced: bool,
+    /// What was silent and what the threads did, as a sentence.
+    pub why: String,
+    /// How long it lasted until then.
+    pub silence: Duration,
+    /// Each thread: number, name, state, where in the kernel it waits, CPU time, stack.
+    pub threads: Vec<String>,
 }
 
 /// One named step of the boot.

@@ -21,3 +21,18 @@ pub fn real_time(priority: u8) -> Result<(), Errno> {
     let error = std::io::Error::last_os_error();
     Err(Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
 }
+
+/// Gives the calling thread the ordinary policy and niceness again.
+///
+/// # Errors
+/// What sched_setscheduler(2) says; giving up a privilege is always allowed.
+pub fn normal() -> Result<(), Errno> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the kernel only reads the parameters, which live through the call; 0 is the caller.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER, &parameters) };
+    if result == 0 {
+        return Ok(());
+    }
+    let error = std::io::Error::last_os_error();
+    Err(Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
+}

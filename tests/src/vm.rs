@@ -1,25 +1,24 @@
 //! A box in QEMU: booted from the shared artifacts, driven over its serial console and HTTPS.
 //!
-//! What the console said is printed when a test fails, by [`Vm`]'s drop.
+//! What the console said is printed, by [`Vm`]'s drop, of a box that was not seen to its end.
 
 use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use boards::{
-    accel::Accel,
-    artifacts::Artifacts,
-    board::Board,
-    disk::{self, Disk},
     ports::{self, Forward},
-    qemu::{Drive, Guest, Machine, Serial},
+    qemu::{Guest, Serial},
+    qmp::Qmp,
     web::{self, Response, Trust},
 };
+
+use crate::kit::{Folder, Kit};
 
 /// What the console has said, and the news of more.
 #[derive(Default)]
@@ -35,34 +34,38 @@ pub struct Vm {
     heard: Arc<Heard>,
     https: Forward,
     http: Forward,
-    folder: PathBuf,
+    _folder: Arc<Folder>,
+    ended_well: bool,
+    initramfs: PathBuf,
 }
 
 impl Vm {
     /// Boots a box with a new, empty disk and a network card.
     pub fn boot(name: &str) -> Result<Self> {
-        let artifacts = Artifacts::shared()?;
-        let board = Board::x86_64()?;
-        let folder = std::env::temp_dir().join(format!("pilot-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)?;
-        let disk = Disk::create(&folder.join("disk.raw"), &artifacts.root, disk::SIZE)?;
+        Self::boot_with(name, "")
+    }
+
+    /// The same, with more words on the kernel's command line.
+    pub fn boot_with(name: &str, append: &str) -> Result<Self> {
+        Self::of(&Kit::new(name)?.append(append))
+    }
+
+    /// Boots a box from its kit.
+    pub fn of(kit: &Kit) -> Result<Self> {
+        let folder = Arc::clone(kit.folder());
+        let (qmp, serial) = (folder.0.join("qmp"), folder.0.join("serial"));
+        for left_over in [&qmp, &serial] {
+            let _ = std::fs::remove_file(left_over);
+        }
         let forwards = ports::forward(&[443, 80])?;
         let [https, http] = forwards[..] else {
             bail!("no ports")
         };
-        let (qmp, serial) = (folder.join("qmp"), folder.join("serial"));
-        let accel = Accel::probe(&board.qemu.program, &folder);
-        let drive = Drive {
-            path: disk.path,
-            snapshot: false,
-            careless: true,
-        };
-        let guest = Machine::new(&board, accel, &artifacts.kernel, &artifacts.initramfs, &qmp)
-            .drive(drive)
-            .network(&[https, http])
-            .serial(Serial::Socket(serial.clone()))
-            .dies_with_us()
-            .start()?;
+        let mut machine = kit.machine(&qmp).serial(Serial::Socket(serial.clone()));
+        if kit.has_network() {
+            machine = machine.network(&[https, http]);
+        }
+        let guest = machine.start()?;
         let console = connect(&serial)?;
         let heard = Arc::<Heard>::default();
         listen(console.try_clone()?, heard.clone());
@@ -72,7 +75,9 @@ impl Vm {
             heard,
             https,
             http,
-            folder,
+            _folder: folder,
+            ended_well: false,
+            initramfs: kit.initramfs().to_owned(),
         })
     }
 
@@ -101,9 +106,36 @@ impl Vm {
         Trust::pem(&response.body)
     }
 
+    /// The authority's certificate as port 80 gives it, and the address of a name behind the door.
+    pub fn for_browser(&self, host: &str) -> Result<(Vec<u8>, String)> {
+        let certificate = web::http(self.http.host, "localhost", "/ca.crt", ANSWER)?.body;
+        Ok((certificate, format!("https://{host}:{}/", self.https.host)))
+    }
+
     /// GET through the front door.
     pub fn get(&self, trust: &Trust, host: &str, path: &str) -> Result<Response> {
         web::https(self.https.host, host, path, trust, ANSWER)
+    }
+
+    /// Calls a method of the API, with the setup code for what changes something.
+    pub fn call(
+        &self,
+        trust: &Trust,
+        code: Option<&str>,
+        method: &str,
+        params: serde_json::Value,
+    ) -> Result<serde_json::Value> {
+        web::call(self.https.host, trust, code, (method, params), ANSWER)
+    }
+
+    /// The port of this machine that leads to the front door's TLS.
+    pub fn https_port(&self) -> u16 {
+        self.https.host
+    }
+
+    /// What it booted from.
+    pub fn initramfs(&self) -> &Path {
+        &self.initramfs
     }
 
     /// Types a line on the console.
@@ -134,17 +166,31 @@ impl Vm {
 
     /// Runs a command in the recovery console's shell and gives what it printed.
     pub fn shell(&mut self, command: &str) -> Result<String> {
+        self.shell_within(command, CONSOLE)
+    }
+
+    /// The same for a command that takes long.
+    pub fn shell_within(&mut self, command: &str, patience: Duration) -> Result<String> {
         let since = self.said().len();
         self.type_line("shell")?;
-        self.expect(since, "# ", CONSOLE).context("no shell")?;
-        // The quotes keep the echo of the typed line from looking like the answer's end.
-        self.type_line(&format!("{command}; echo 'do''ne'"))?;
-        let text = self.expect(since, "done", CONSOLE)?;
+        self.expect(since, "(shell) # ", CONSOLE)
+            .context("no shell")?;
+        // The quotes keep the echo of the typed line from looking like the answer's ends.
+        self.type_line(&format!(
+            "echo 'answer-''begins'; {command}; echo 'answer-''ends'"
+        ))?;
+        let text = self.expect(since, "answer-ends", patience)?;
         let since = self.said().len();
         self.type_line("exit")?;
         self.expect(since, "pilotlight>", CONSOLE)
             .context("the shell does not end")?;
-        Ok(text)
+        let (_, answer) = text
+            .split_once("answer-begins")
+            .context("no begin of the answer")?;
+        let (answer, _) = answer
+            .split_once("answer-ends")
+            .context("no end of the answer")?;
+        Ok(answer.replace('\r', "").trim().to_owned())
     }
 
     /// All that the console has said.
@@ -159,21 +205,33 @@ impl Vm {
     /// Waits until the box has switched itself off.
     pub fn wait_for_end(&mut self, patience: Duration) -> Result<()> {
         self.guest.wait(patience)?;
+        self.ended_well = true;
         Ok(())
+    }
+
+    /// Cuts its power, at the end of a test that has seen what it wanted to.
+    pub fn kill(mut self) -> Result<()> {
+        self.guest.kill()?;
+        self.ended_well = true;
+        Ok(())
+    }
+
+    /// A connection to the machine's control socket.
+    pub fn qmp(&self) -> Result<Qmp> {
+        self.guest.qmp()
     }
 }
 
 impl Drop for Vm {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() || !self.ended_well {
             eprintln!("--- the console of the box ---\n{}\n---", self.said());
         }
         let _ = self.guest.kill();
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
-fn connect(serial: &std::path::Path) -> Result<UnixStream> {
+fn connect(serial: &Path) -> Result<UnixStream> {
     let deadline = Instant::now() + CONSOLE;
     loop {
         match UnixStream::connect(serial) {
@@ -200,5 +258,5 @@ fn listen(mut console: UnixStream, heard: Arc<Heard>) {
 }
 
 /// One answer: an emulated box is some twenty times slower than a real one.
-const ANSWER: Duration = Duration::from_secs(10);
-const CONSOLE: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_secs(30);
+const CONSOLE: Duration = Duration::from_secs(90);

@@ -30,6 +30,12 @@ pub trait Host: Send + Sync + 'static {
     /// Begins to replace one of PID 1's own roles.
     fn restart_role(&self, role: &UnitName) -> Result<(), String>;
 
+    /// Makes the manager fail in the way called `kind`.
+    #[cfg(feature = "fault")]
+    fn fault(&self, kind: &str) -> Result<(), String> {
+        Err(format!("it can't be made to fail by {kind:?}"))
+    }
+
     /// The code on the box's own console; without one nobody may change anything over the network.
     fn setup_code(&self) -> Option<String>;
 }

@@ -16,6 +16,7 @@ use crate::{
     rpc::{self, Failure},
 };
 
+mod guard;
 mod params;
 
 use params::{
@@ -38,6 +39,9 @@ pub(crate) struct Method {
 #[derive(Clone, Copy)]
 enum Action {
     CodeCheck,
+    #[cfg(feature = "fault")]
+    Fault,
+    Guard,
     Logs,
     Metrics,
     Power,
@@ -68,9 +72,16 @@ impl Method {
     ) -> Result<Value, Failure> {
         match self.action {
             Action::CodeCheck => Ok(json!(true)),
+            #[cfg(feature = "fault")]
+            Action::Fault => refuse(host.fault(&read::<params::FaultParams>(params)?.kind)),
+            Action::Guard => Ok(guard::report(&host.snapshot().borrow().status.guard)),
             Action::Logs => logs(read(params)?, host).await,
             Action::Metrics => match Metrics::read() {
-                Ok(metrics) => Ok(json!(metrics)),
+                Ok(metrics) => {
+                    let mut metrics = json!(metrics);
+                    metrics["guard"] = guard::counts(&host.snapshot().borrow().status.guard);
+                    Ok(metrics)
+                }
                 Err(error) => Err(Failure::new(rpc::REFUSED, format!("{error}."))),
             },
             Action::Power => refuse(host.power(read::<PowerParams>(params)?.how.into())),
@@ -175,6 +186,13 @@ const fn change(
 }
 
 const METHODS: &[Method] = &[
+    #[cfg(feature = "fault")]
+    change(
+        "fault.inject",
+        "Makes the manager fail in the way named.",
+        &[params::KIND],
+        Action::Fault,
+    ),
     look(
         "box.status",
         "The whole state of the box, as the page shows it.",
@@ -183,7 +201,7 @@ const METHODS: &[Method] = &[
     ),
     look(
         "box.metrics",
-        "Load and memory, read now.",
+        "Load and memory, read now, and how often the guard took each step.",
         &[],
         Action::Metrics,
     ),
@@ -192,6 +210,12 @@ const METHODS: &[Method] = &[
         "Turns the box off, or starts it again.",
         &[HOW],
         Action::Power,
+    ),
+    look(
+        "guard.report",
+        "Which part of the server was silent, what its threads did, and what was done.",
+        &[],
+        Action::Guard,
     ),
     look(
         "logs.tail",
@@ -264,7 +288,13 @@ mod tests {
             .collect::<Vec<_>>();
         assert_eq!(
             open,
-            ["box.status", "box.metrics", "logs.tail", "service.list"]
+            [
+                "box.status",
+                "box.metrics",
+                "guard.report",
+                "logs.tail",
+                "service.list"
+            ]
         );
     }
 

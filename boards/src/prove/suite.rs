@@ -1,4 +1,5 @@
-//! Which suites there are: `unit`, and one for each test or benchmark target of the crate `tests`.
+//! Which suites there are: `unit`, one for each test target of the crate `tests`, and
+//! `bench` for its benchmarks.
 
 use std::fs;
 use std::process::Command;
@@ -55,14 +56,45 @@ impl Run {
 /// All suites, cheapest first.
 pub(super) fn all() -> Result<Vec<Suite>> {
     let mut suites = vec![unit()];
-    let mut targets = targets()?;
+    let (benches, mut targets): (Vec<_>, Vec<_>) = targets()?
+        .into_iter()
+        .partition(|target| target.is("bench"));
     targets.sort_by_key(|target| ORDER.iter().position(|name| *name == target.name));
     let (known, new): (Vec<_>, Vec<_>) = targets
         .into_iter()
         .partition(|target| ORDER.contains(&target.name.as_str()));
     // One that nobody has put in order yet comes after those that somebody has.
     suites.extend(known.into_iter().chain(new).map(Target::suite));
+    suites.push(bench(&benches));
     Ok(suites)
+}
+
+/// All benchmarks, a row each.
+fn bench(targets: &[Target]) -> Suite {
+    let runs = targets.iter().map(|target| Run {
+        name: format!("bench {}", target.name),
+        arguments: ["bench", "-p", "tests", "--bench", &target.name]
+            .map(str::to_owned)
+            .into(),
+        patience: MEDIUM,
+        counts: false,
+    });
+    let mut tools = tools("bench");
+    tools.extend(lack::TO_BOOT);
+    Suite {
+        name: "bench".into(),
+        about: "Measured beside others: ratios, medians of interleaved runs".into(),
+        tools,
+        boots: true,
+        long: true,
+        runs: runs.collect(),
+    }
+}
+
+/// What a suite takes beside the box.
+fn tools(suite: &str) -> Vec<Tool> {
+    let known = lack::TO_PROVE.iter().find(|(name, _)| *name == suite);
+    known.map(|(_, tools)| tools.to_vec()).unwrap_or_default()
 }
 
 fn unit() -> Suite {
@@ -123,35 +155,30 @@ impl Target {
     }
 
     fn suite(self) -> Suite {
-        let bench = self.is("bench");
-        let words: &[&str] = match bench {
-            true => &["bench", "-p", "tests", "--bench"],
-            false => &["test", "-p", "tests", "--test"],
+        let words = ["test", "-p", "tests", "--test", &self.name];
+        // Two machines at a time are what two cores emulate without one starving the other.
+        let options = ["--", "--show-output", "--test-threads", "2"];
+        let run = Run {
+            name: self.name.clone(),
+            arguments: words
+                .iter()
+                .chain(&options)
+                .map(|word| (*word).to_owned())
+                .collect(),
+            patience: MEDIUM,
+            counts: true,
         };
-        let mut arguments: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
-        arguments.push(self.name.clone());
-        if !bench {
-            // Two machines at a time are what two cores emulate without one starving the other.
-            arguments.extend(["--", "--show-output", "--test-threads", "2"].map(str::to_owned));
-        }
-        let tools = lack::TO_PROVE.iter().find(|(suite, _)| *suite == self.name);
-        let mut tools = tools.map(|(_, tools)| tools.to_vec()).unwrap_or_default();
+        let mut tools = tools(&self.name);
         let boots = !WITHOUT_BOX.contains(&self.name.as_str());
         if boots {
             tools.extend(lack::TO_BOOT);
         }
-        let run = Run {
-            name: self.name.clone(),
-            arguments,
-            patience: MEDIUM,
-            counts: !bench,
-        };
         Suite {
             about: about(&self.src_path),
             name: self.name,
             tools,
             boots,
-            long: bench,
+            long: false,
             runs: vec![run],
         }
     }
@@ -196,11 +223,9 @@ fn about(path: &str) -> String {
 }
 
 /// The order to run them in: what is cheap and broken should be known first.
-const ORDER: &[&str] = &[
-    "net", "door", "box", "stall", "crash", "browser", "fuzz", "bench",
-];
+const ORDER: &[&str] = &["net", "door", "box", "stall", "crash", "browser", "fuzz"];
 /// Suites that run natively, in namespaces, without the images.
-const WITHOUT_BOX: &[&str] = &["net", "door", "fuzz"];
+const WITHOUT_BOX: &[&str] = &["net", "door", "stall", "crash", "fuzz"];
 /// A build of everything from nothing takes ten minutes on two cores; the tests then take seconds.
 const SHORT: Duration = Duration::from_secs(30 * 60);
 /// A suite of machines: the whole of `cargo prove` is to stay under 25 minutes.

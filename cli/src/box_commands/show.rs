@@ -71,6 +71,39 @@ pub(crate) fn services(document: &Value) -> String {
     }
 }
 
+/// What the guard saw of each role, and did about it.
+pub(crate) fn guard(report: &Value) -> String {
+    let mut text = String::new();
+    for (role, counts) in report["counts"].as_object().into_iter().flatten() {
+        let count = |step: &str| counts[step].as_u64().unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "{role:<10} silent {} times, replaced {}, held back {}",
+            count("nudged"),
+            count("replaced"),
+            count("heldBack")
+        );
+    }
+    for event in list(&report["events"]) {
+        let done = match event["replaced"].as_bool() {
+            Some(true) => ", replaced",
+            _ => "",
+        };
+        let at = event["atMs"].as_u64().unwrap_or_default() / 1000;
+        let _ = writeln!(
+            text,
+            "at {at} s  {} {}{done}: {}",
+            word(&event["role"]),
+            event["generation"].as_u64().unwrap_or_default(),
+            word(&event["why"])
+        );
+        for thread in list(&event["threads"]) {
+            let _ = writeln!(text, "    {}", word(thread));
+        }
+    }
+    text
+}
+
 fn how(row: &Value) -> String {
     let mut text = word(&row["word"]);
     if let Some(why) = row["why"].as_str() {

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use s9pk::trust::TrustError;
+
 /// Why a command about packages failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PackageError {
@@ -24,6 +26,12 @@ pub(crate) enum PackageError {
         /// Why.
         source: io::Error,
     },
+    /// The package can't be fetched.
+    #[error(transparent)]
+    Fetch(#[from] s9pk::http::FetchError),
+    /// The package can't be downloaded.
+    #[error(transparent)]
+    Download(#[from] s9pk::DownloadError),
     /// The `service.toml` can't be packed.
     #[error("{}: {problem}", path.display())]
     Recipe {
@@ -32,20 +40,40 @@ pub(crate) enum PackageError {
         /// What is wrong, and the remedy.
         problem: String,
     },
-    /// A tool that makes images is not there or failed.
-    #[error("mksquashfs could not make an image of {}: {why}", source_path.display())]
+    /// There is no making an image of this.
+    #[error("{}: {why}", path.display())]
     Image {
-        /// The folder.
-        source_path: PathBuf,
-        /// What it said.
+        /// The source.
+        path: PathBuf,
+        /// Why, and the remedy.
         why: String,
     },
+    /// It is not clear whose it is.
+    #[error("{}: {source}", path.display())]
+    Trust {
+        /// The package, or the store.
+        path: PathBuf,
+        /// Why.
+        source: Box<TrustError>,
+    },
+    /// There is no place for what is remembered.
+    #[error("neither HOME nor XDG_CONFIG_HOME is set: name the file of trusted keys with --store")]
+    NoStore,
     /// What was found does not fit into JSON.
     #[error("the package can't be shown as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
 impl PackageError {
+    /// Says which package or store `source` is about.
+    pub(crate) fn trust(path: &Path) -> impl FnOnce(TrustError) -> Self + use<> {
+        let path = path.to_owned();
+        |source| Self::Trust {
+            path,
+            source: Box::new(source),
+        }
+    }
+
     /// Says which file `source` happened to.
     pub(crate) fn io(path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io {

@@ -2,20 +2,23 @@
 //! it is to be packed, or from a `service.toml` with a `[package]` table (format: [`super::recipe`]).
 
 use std::{
-    fs,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    path::Path,
 };
 
 use s9pk::{
-    Archive, Content, Draft, Key,
+    Archive, Content, Draft, Key, LeftOut, Validated,
     content::{self, image_path},
+    manifest::Arch,
 };
 use serde_json::json;
 
 use super::{
     error::{PackageError, at},
-    image::squash,
-    recipe::{ImageTable, Owners, PackageTable, Recipe},
+    image::{Made, Maker},
+    recipe::{ImageTable, PackageTable, Recipe},
+    workshop::Workshop,
 };
 
 /// Packs `source` into the file `to`. Returns what is allowed and unwise about it.
@@ -25,15 +28,20 @@ pub(crate) fn pack(source: &Path, key: &Key, to: &Path) -> Result<Vec<String>, P
         false => source.parent().unwrap_or(Path::new("")),
     };
     let workshop = Workshop::beside(to)?;
-    let packer = Packer {
+    let mut packer = Packer {
         folder,
         workshop: &workshop,
+        maker: Maker {
+            folder,
+            workshop: &workshop,
+            left_out: Vec::new(),
+        },
     };
     let draft = packer.draft()?;
-    let mut warnings = Vec::new();
+    let mut warnings = packer.maker.left_out;
     super::replace(to, |out| {
         s9pk::pack(&draft, key, out)?;
-        warnings = Archive::open(&*out)?.validate(None)?.warnings;
+        warnings.extend(validate(&Archive::open(&*out)?)?.warnings);
         Ok(())
     })?;
     Ok(warnings)
@@ -42,10 +50,11 @@ pub(crate) fn pack(source: &Path, key: &Key, to: &Path) -> Result<Vec<String>, P
 struct Packer<'a> {
     folder: &'a Path,
     workshop: &'a Workshop,
+    maker: Maker<'a>,
 }
 
 impl Packer<'_> {
-    fn draft(&self) -> Result<Draft<'static>, PackageError> {
+    fn draft(&mut self) -> Result<Draft<'static>, PackageError> {
         let path = self.folder.join(content::SERVICE);
         let has_manifest = self.folder.join(content::MANIFEST).exists();
         let refuse = |problem: &str| PackageError::Recipe {
@@ -84,17 +93,35 @@ impl Packer<'_> {
 
     /// The folder as it is.
     fn whole(&self) -> Result<Draft<'static>, PackageError> {
-        Draft::from_dir(self.folder).map_err(at(self.folder))
+        let mut draft = Draft::from_dir(self.folder).map_err(at(self.folder))?;
+        let beside = LeftOut::beside(self.folder);
+        if beside.exists() {
+            let json = fs::read(&beside).map_err(PackageError::io(&beside))?;
+            let left_out = serde_json::from_slice(&json).map_err(|error| PackageError::Recipe {
+                path: beside.clone(),
+                problem: error.to_string(),
+            })?;
+            draft.leave_out(&left_out).map_err(at(&beside))?;
+        }
+        Ok(draft)
     }
 
     /// What a `service.toml` describes.
     fn described(
-        &self,
+        &mut self,
         recipe: &Recipe,
         package: &PackageTable,
     ) -> Result<Draft<'static>, PackageError> {
+        let mut images = BTreeMap::new();
+        for (id, image) in &recipe.image {
+            let made = self.maker.images(&image.source, image.owners)?;
+            images.insert(id.clone(), made);
+        }
+        let arches = |made: &BTreeMap<Arch, Made>| made.keys().cloned().collect();
+        let arches = images.iter().map(|(id, made)| (id.clone(), arches(made)));
+        let manifest = recipe.manifest(package, &arches.collect());
+        let manifest = serde_json::to_vec(&manifest)?;
         let mut draft = Draft::default();
-        let manifest = serde_json::to_vec(&recipe.manifest(package))?;
         add(&mut draft, content::MANIFEST, Content::Bytes(manifest))?;
         for entry in fs::read_dir(self.folder).map_err(PackageError::io(self.folder))? {
             let entry = entry.map_err(PackageError::io(self.folder))?;
@@ -107,7 +134,9 @@ impl Packer<'_> {
             }
         }
         for (id, image) in &recipe.image {
-            self.add_image(&mut draft, id.as_str(), image)?;
+            for (arch, made) in &images[id] {
+                self.add_image(&mut draft, id.as_str(), image, arch.as_str(), made)?;
+            }
         }
         Ok(draft)
     }
@@ -117,86 +146,55 @@ impl Packer<'_> {
         draft: &mut Draft<'static>,
         id: &str,
         image: &ImageTable,
+        arch: &str,
+        made: &Made,
     ) -> Result<(), PackageError> {
-        let config = json!({
-            "workdir": image.workdir,
-            "user": image.user,
-            "entrypoint": null,
-            "cmd": image.command,
-        });
-        let unfit = image
-            .env
-            .iter()
-            .find(|(name, value)| name.contains(['=', '\n']) || value.contains('\n'));
-        if let Some((name, _)) = unfit {
+        let run = image.run(&made.config);
+        let unfit = run.env.iter().find(|line| line.contains('\n'));
+        if let Some(line) = unfit {
+            let name = line.split('=').next().unwrap_or_default();
             return Err(PackageError::Recipe {
                 path: self.folder.join(content::SERVICE),
                 problem: format!("the format has no way to write {name:?} of image {id}'s env"),
             });
         }
-        let env: Vec<_> = image
-            .env
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        for (arch, source) in image.sources() {
-            let source = self.folder.join(source);
-            let squashfs = if source.is_dir() {
-                let made = self.workshop.path(&format!("{arch}-{id}"));
-                squash(&source, image.owners, &made)?;
-                made
-            } else {
-                source
-            };
-            add(
-                draft,
-                &image_path(&arch, id, "squashfs"),
-                Content::File(squashfs),
-            )?;
-            let config = serde_json::to_vec(&config)?;
-            add(
-                draft,
-                &image_path(&arch, id, "json"),
-                Content::Bytes(config),
-            )?;
-            let env = env.join("\n").into_bytes();
-            add(draft, &image_path(&arch, id, "env"), Content::Bytes(env))?;
-        }
-        Ok(())
+        let config = json!({
+            "workdir": run.working_dir,
+            "user": run.user,
+            "entrypoint": run.entrypoint,
+            "cmd": run.cmd,
+        });
+        let squashfs = Content::File(made.squashfs.clone());
+        add(draft, &image_path(arch, id, "squashfs"), squashfs)?;
+        let config = Content::Bytes(serde_json::to_vec(&config)?);
+        add(draft, &image_path(arch, id, "json"), config)?;
+        let env = Content::Bytes(run.env.join("\n").into_bytes());
+        add(draft, &image_path(arch, id, "env"), env)
     }
 
     /// The script that the format requires; what runs is in `service.toml`.
-    fn add_script(&self, draft: &mut Draft<'static>) -> Result<(), PackageError> {
-        let folder = self.workshop.path("script");
+    fn add_script(&mut self, draft: &mut Draft<'static>) -> Result<(), PackageError> {
+        let folder = self.workshop.next();
         fs::create_dir(&folder).map_err(PackageError::io(&folder))?;
         let script = folder.join("index.js");
         fs::write(&script, NEEDS_PILOTLIGHT).map_err(PackageError::io(&script))?;
-        let made = self.workshop.path(SCRIPT);
-        squash(&folder, Owners::Root, &made)?;
+        let made = self.maker.squash_folder(&folder)?;
         add(draft, SCRIPT, Content::File(made))
     }
 }
 
-/// A folder for images on their way into the package, gone when this is.
-struct Workshop(PathBuf);
-
-impl Workshop {
-    fn beside(to: &Path) -> Result<Self, PackageError> {
-        let path = super::beside(to, &format!(".{}.work", std::process::id()));
-        fs::create_dir(&path).map_err(PackageError::io(&path))?;
-        Ok(Self(path))
+/// A filtered package need only be whole for one of its architectures.
+fn validate(archive: &Archive<&File>) -> Result<Validated, s9pk::Error> {
+    let whole = archive.validate(None);
+    if LeftOut::of(archive).is_none() {
+        return whole;
     }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Workshop {
-    fn drop(&mut self) {
-        // The package is written by now, or its error is told: what stays here harms nobody.
-        let _ = fs::remove_dir_all(&self.0);
-    }
+    let images = archive.manifest().images.values();
+    let arches: BTreeSet<&Arch> = images.flat_map(|image| &image.arch).collect();
+    let for_one = arches
+        .iter()
+        .map(|arch| archive.validate(Some(arch.as_str())));
+    for_one.fold(whole, Result::or)
 }
 
 fn read(path: &Path) -> Result<Recipe, PackageError> {

@@ -13,26 +13,39 @@
 //! donation_url = "https://example.com/give"
 //!
 //! [image.main]
-//! source = "rootfs"              # a folder or a ready squashfs; or one each architecture:
+//! source = "rootfs"              # see below; or one each architecture:
 //!                                # source = { x86_64 = "rootfs-x86", aarch64 = "rootfs-arm" }
-//! command = ["/bin/hello"]
-//! env = { LANG = "C.UTF-8" }
+//! command = ["/bin/hello"]       # instead of the source's own, as all below
+//! env = { LANG = "C.UTF-8" }     # added to the source's own
 //! user = "nobody"
 //! workdir = "/srv"
 //! owners = "keep"                # of a folder's files; "root" unless said
 //! ```
 //!
+//! A source is a folder, a tar archive of one (plain, gzip or zstd), an archive of container images
+//! (OCI's as `skopeo copy … oci-archive:…` makes it, as tar or folder, or docker's as `docker save`
+//! makes it; with images for several architectures, each is packed), or a ready squashfs.
+//!
+//! Of a folder's files, all belong to root, and what their owner may read or run, everybody may, so
+//! that the same folder packs alike whoever checked it out; `owners = "keep"` keeps owners and
+//! modes. Archives always keep them.
+//!
 //! Paths are relative to the `service.toml`. Beside it lie `icon.<extension>`, `LICENSE.md` and
 //! `instructions.md`. The volumes are those of the service's own `[volumes]` table.
 
-use std::{collections::BTreeMap, env, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use s9pk::{
     ExtendedVersion, Id, Manifest, VersionRange,
     locale::LocaleString,
-    manifest::{Description, HardwareRequirements, ImageConfig, ImageSource, VolumeId},
+    manifest::{Arch, Description, HardwareRequirements, ImageConfig, ImageSource, Url, VolumeId},
 };
 use serde::Deserialize;
+
+use super::image::RunConfig;
 
 /// What the packer reads of a `service.toml`; the rest is the service's.
 #[derive(Debug, Deserialize)]
@@ -55,27 +68,24 @@ pub(crate) struct PackageTable {
     title: String,
     license: String,
     description: DescriptionValue,
-    upstream_repo: String,
+    upstream_repo: Url,
     #[serde(default)]
     release_notes: String,
-    package_repo: Option<String>,
-    marketing_url: Option<String>,
-    donation_url: Option<String>,
+    package_repo: Option<Url>,
+    marketing_url: Option<Url>,
+    donation_url: Option<Url>,
 }
 
 /// `[image.<id>]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ImageTable {
-    source: SourceValue,
+    pub(crate) source: SourceValue,
+    command: Option<Vec<String>>,
     #[serde(default)]
-    pub(crate) command: Vec<String>,
-    #[serde(default)]
-    pub(crate) env: BTreeMap<String, String>,
-    #[serde(default = "root")]
-    pub(crate) user: String,
-    #[serde(default = "top")]
-    pub(crate) workdir: PathBuf,
+    env: BTreeMap<EnvName, String>,
+    user: Option<String>,
+    workdir: Option<PathBuf>,
     #[serde(default)]
     pub(crate) owners: Owners,
 }
@@ -98,23 +108,28 @@ enum DescriptionValue {
     Both { short: String, long: String },
 }
 
+/// Where an image comes from: one source for all architectures it has, or one each.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum SourceValue {
+pub(crate) enum SourceValue {
     Here(PathBuf),
-    ByArch(BTreeMap<String, PathBuf>),
+    ByArch(BTreeMap<Arch, PathBuf>),
 }
 
 impl Recipe {
-    /// The manifest of the package that `table` describes.
-    pub(crate) fn manifest(&self, table: &PackageTable) -> Manifest {
+    /// The manifest of the package that `table` describes, its images for these architectures.
+    pub(crate) fn manifest(
+        &self,
+        table: &PackageTable,
+        arches: &BTreeMap<Id, BTreeSet<Arch>>,
+    ) -> Manifest {
         let (short, long) = match &table.description {
             DescriptionValue::Short(text) => (text, text),
             DescriptionValue::Both { short, long } => (short, long),
         };
-        let images = self.image.iter();
-        let images: BTreeMap<Id, ImageConfig> = images
-            .map(|(id, image)| (id.clone(), image.config()))
+        let images: BTreeMap<Id, ImageConfig> = arches
+            .iter()
+            .map(|(id, arches)| (id.clone(), packed(arches)))
             .collect();
         let arch = images
             .values()
@@ -160,29 +175,57 @@ impl Recipe {
 }
 
 impl ImageTable {
-    /// Architecture and source of each of its images.
-    pub(crate) fn sources(&self) -> BTreeMap<String, PathBuf> {
-        match &self.source {
-            SourceValue::Here(path) => [(env::consts::ARCH.to_owned(), path.clone())].into(),
-            SourceValue::ByArch(sources) => sources.clone(),
+    /// How the image is run: as its source says, unless it is said here.
+    pub(crate) fn run(&self, source: &RunConfig) -> RunConfig {
+        let mut run = source.clone();
+        if let Some(command) = &self.command {
+            (run.entrypoint, run.cmd) = (None, Some(command.clone()));
         }
+        run.env.retain(|line| {
+            let name = line.split('=').next().unwrap_or_default();
+            !self.env.contains_key(&EnvName(name.to_owned()))
+        });
+        let added = self.env.iter();
+        run.env
+            .extend(added.map(|(EnvName(name), value)| format!("{name}={value}")));
+        if let Some(user) = &self.user {
+            run.user.clone_from(user);
+        }
+        if run.user.is_empty() {
+            "root".clone_into(&mut run.user);
+        }
+        if let Some(workdir) = &self.workdir {
+            run.working_dir = workdir.to_string_lossy().into_owned();
+        }
+        if run.working_dir.is_empty() {
+            "/".clone_into(&mut run.working_dir);
+        }
+        run
     }
+}
 
-    fn config(&self) -> ImageConfig {
-        ImageConfig {
-            source: ImageSource::Packed,
-            arch: self.sources().into_keys().collect(),
-            emulate_missing_as: None,
-            emulate_missing: false,
-            nvidia_container: false,
+/// The name of an environment variable: everything before the first `=` of its line.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+struct EnvName(String);
+
+impl TryFrom<String> for EnvName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.is_empty() || name.contains(['=', '\n', '\0']) {
+            true => Err(format!("{name:?} can't be an environment variable's name")),
+            false => Ok(Self(name)),
         }
     }
 }
 
-fn root() -> String {
-    "root".to_owned()
-}
-
-fn top() -> PathBuf {
-    PathBuf::from("/")
+fn packed(arches: &BTreeSet<Arch>) -> ImageConfig {
+    ImageConfig {
+        source: ImageSource::Packed,
+        arch: arches.clone(),
+        emulate_missing_as: None,
+        emulate_missing: false,
+        nvidia_container: false,
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use s9pk::{Archive, PublicKey, ReadAt, toc::Kind};
+use s9pk::{Archive, Id, Outcome, PublicKey, ReadAt, toc::Kind};
 use serde_json::json;
 
 /// A package and its tree, for people.
@@ -46,6 +46,18 @@ pub(crate) fn json<R: ReadAt>(archive: &Archive<R>) -> Result<String, serde_json
     serde_json::to_string_pretty(&value).map(|text| text + "\n")
 }
 
+/// What was fetched.
+pub(crate) fn downloaded(outcome: &Outcome) -> String {
+    let mut out = String::new();
+    line(
+        &mut out,
+        format_args!("root:        {}", outcome.commitment.root_sighash),
+    );
+    line(&mut out, format_args!("length:      {}", outcome.length));
+    line(&mut out, format_args!("received:    {}", outcome.received));
+    out
+}
+
 /// What was checked and found right.
 pub(crate) fn verified<R: ReadAt>(archive: &Archive<R>, warnings: &[String]) -> String {
     let mut out = summary(archive);
@@ -67,6 +79,24 @@ pub(crate) fn packed<R: ReadAt>(path: &Path, archive: &Archive<R>, warnings: &[S
     }
     line(&mut out, format_args!("packed into {}", path.display()));
     out
+}
+
+/// Whose package it is.
+pub(crate) fn trusted(id: &Id, signer: &PublicKey) -> String {
+    let fingerprint = signer.fingerprint();
+    format!("{id} is trusted when signed with the key {fingerprint}\n")
+}
+
+/// Where an endorsement is, and what to do with it.
+pub(crate) fn endorsed(path: &Path) -> String {
+    let path = path.display();
+    format!("endorsed in {path}; publish it beside the package\n")
+}
+
+/// Where the rest of a filtered package is described.
+pub(crate) fn left_out(path: &Path) -> String {
+    let path = path.display();
+    format!("the package is filtered; what was left out is listed in {path}\n")
 }
 
 /// A key that was made.

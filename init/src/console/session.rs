@@ -130,6 +130,7 @@ impl<'a> Session<'a> {
                 &query,
                 &status.log,
             ),
+            Command::Guard => self.show(&views::guard(&status)),
             Command::Net => self.show(&views::net(&status)),
             Command::Order(order) => self.order(order),
             Command::Services => self.show(&views::services(&status)),

@@ -98,6 +98,33 @@ pub(crate) fn net(status: &BoxStatus) -> String {
     text + &format!("names      {}\n", or(servers.join(", "), "no name server"))
 }
 
+/// What the guard saw of each role, and did about it.
+pub(crate) fn guard(status: &BoxStatus) -> String {
+    let mut text = String::new();
+    for counts in &status.guard.counts {
+        let _ = writeln!(
+            text,
+            "{:<10} silent {} times, replaced {}, held back {}",
+            counts.role, counts.nudged, counts.replaced, counts.held_back
+        );
+    }
+    for event in &status.guard.events {
+        let done = if event.replaced { ", replaced" } else { "" };
+        let _ = writeln!(
+            text,
+            "{} ago  {} {}{done}: {}",
+            span(status.uptime.saturating_sub(event.at)),
+            event.role,
+            event.generation,
+            event.why
+        );
+        for thread in &event.threads {
+            let _ = writeln!(text, "    {thread}");
+        }
+    }
+    or(text, "The guard has seen nothing yet.\n")
+}
+
 /// The steps of this boot.
 pub(crate) fn boot(status: &BoxStatus) -> String {
     let steps: String = status

@@ -2,7 +2,7 @@
 
 use netstack::door::{BootLine, EmergencyView, LineState, RoleLine};
 use supervise::{
-    status::{BoxStatus, DataState, StepOutcome},
+    status::{BoxStatus, DataState, GuardEvent, StepOutcome},
     unit::{UnitInfo, UnitState},
 };
 
@@ -40,8 +40,25 @@ pub(super) fn emergency(status: &BoxStatus) -> EmergencyView {
         notices: notices
             .chain(status.notices.iter().map(|n| n.text.clone()))
             .collect(),
+        guard: status
+            .guard
+            .events
+            .iter()
+            .rev()
+            .map(|event| silence(event, status))
+            .collect(),
         log: status.log.clone(),
     }
+}
+
+fn silence(event: &GuardEvent, status: &BoxStatus) -> String {
+    let ago = status.uptime.saturating_sub(event.at).as_secs();
+    let done = if event.replaced {
+        "was replaced"
+    } else {
+        "was silent"
+    };
+    format!("The {} {done} {ago} s ago: {}.", event.role, event.why)
 }
 
 fn boot_line(report: &supervise::status::StepReport) -> BootLine {

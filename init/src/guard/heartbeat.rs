@@ -1,7 +1,10 @@
 //! Heartbeats through the manager's pool. Each is a task injected from outside, so it also wakes a
-//! worker that parked without handing the I/O driver on.
+//! worker that parked without handing the I/O driver on: the nudge.
 
 use std::{os::fd::OwnedFd, time::Duration};
+
+use super::verdict::{Part, Silence};
+use crate::manager::{WORKERS, Worker};
 
 /// Which part of the pool a heartbeat goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,37 +16,65 @@ pub enum Kind {
     Driver = 1,
     /// The blocking pool.
     Blocking = 2,
+    /// None: the thread that takes the beats answers with what the workers do.
+    Workers = 3,
 }
 
-/// One heartbeat: sent by the guard, given back as it is by the part of the pool that it names.
+/// One heartbeat: sent by the guard, given back by the part of the pool that it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beat {
     /// Which part answers.
     pub kind: Kind,
     /// Counts the beats.
     pub number: u64,
+    /// What the workers do, in an answer to [`Kind::Workers`].
+    pub workers: [Worker; WORKERS],
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Spawn, Self::Driver, Self::Blocking, Self::Workers];
+
+    fn part(self) -> Part {
+        match self {
+            Self::Blocking => Part::Blocking,
+            Self::Driver => Part::Driver,
+            Self::Spawn => Part::Spawn,
+            Self::Workers => Part::Heartbeat,
+        }
+    }
 }
 
 impl Beat {
+    /// Its length in bytes.
+    pub const LEN: usize = 9 + WORKERS * 12;
+
     /// Its bytes.
-    pub fn to_bytes(self) -> [u8; 9] {
-        let mut bytes = [self.kind as u8; 9];
-        bytes[1..].copy_from_slice(&self.number.to_ne_bytes());
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [self.kind as u8; Self::LEN];
+        bytes[1..9].copy_from_slice(&self.number.to_ne_bytes());
+        for (place, worker) in bytes[9..].chunks_exact_mut(12).zip(self.workers) {
+            place[..4].copy_from_slice(&worker.tid.to_ne_bytes());
+            place[4..].copy_from_slice(&worker.turns.to_ne_bytes());
+        }
         bytes
     }
 
     /// Reads it, if it is one.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (kind, number) = bytes.split_first()?;
-        let kind = match kind {
-            0 => Kind::Spawn,
-            1 => Kind::Driver,
-            2 => Kind::Blocking,
-            _ => return None,
-        };
+        let bytes: &[u8; Self::LEN] = bytes.try_into().ok()?;
+        let (kind, rest) = bytes.split_first()?;
+        let (number, rest) = rest.split_first_chunk()?;
+        let mut workers = rest.chunks_exact(12).filter_map(|bytes| {
+            let (tid, turns) = bytes.split_first_chunk()?;
+            Some(Worker {
+                tid: u32::from_ne_bytes(*tid),
+                turns: u64::from_ne_bytes(turns.try_into().ok()?),
+            })
+        });
         Some(Self {
-            kind,
-            number: u64::from_ne_bytes(number.try_into().ok()?),
+            kind: Kind::ALL.into_iter().find(|known| *known as u8 == *kind)?,
+            number: u64::from_ne_bytes(*number),
+            workers: std::array::from_fn(|_| workers.next().unwrap_or_default()),
         })
     }
 }
@@ -53,10 +84,21 @@ impl Beat {
 pub(super) struct Heartbeat {
     socket: OwnedFd,
     number: u64,
+    /// The first beat of this run: earlier ones do not count.
     first: u64,
-    /// The newest beat given back, of each kind.
-    answered: [u64; 3],
+    /// Since when a beat of each kind is unanswered.
+    pending: [Option<Pending>; 4],
+    /// When the next beat through the blocking pool is due.
     slow_at: Duration,
+    /// Each worker, and since when it is the same.
+    workers: [(Worker, Duration); WORKERS],
+    heard: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    since: Duration,
+    newest: u64,
 }
 
 impl Heartbeat {
@@ -65,66 +107,116 @@ impl Heartbeat {
             socket,
             number: 0,
             first: 1,
-            answered: [0; 3],
+            pending: [None; 4],
             slow_at: Duration::ZERO,
+            workers: [(Worker::default(), Duration::ZERO); WORKERS],
+            heard: false,
         }
     }
 
     /// A new manager: beats sent before do not count.
-    pub(super) fn begin_anew(&mut self) {
+    pub(super) fn begin_anew(&mut self, now: Duration) {
         self.first = self.number + 1;
-        self.answered = [self.number; 3];
+        self.pending = [None; 4];
+        self.workers = [(Worker::default(), now); WORKERS];
+        self.heard = false;
     }
 
-    /// Sends what is due and takes answers. Returns whether the pool shows that it works: every
-    /// part of it that ever answered has given back a beat that is not old.
+    /// Sends what is due and takes answers. Returns whether the pool has ever run a task.
     pub(super) fn turn(&mut self, now: Duration) -> bool {
-        self.send(Kind::Spawn);
+        self.take_answers(now);
+        self.send(Kind::Spawn, now);
+        self.send(Kind::Driver, now);
+        self.send(Kind::Workers, now);
         if now >= self.slow_at {
             self.slow_at = now + SLOW_PERIOD;
-            self.send(Kind::Driver);
-            self.send(Kind::Blocking);
+            self.send(Kind::Blocking, now);
         }
-        let mut heard = false;
-        let mut bytes = [0; 16];
-        for _ in 0..ANSWERS_A_TURN {
-            let Ok(n @ 1..) = rustix::io::read(&self.socket, &mut bytes) else {
-                break;
-            };
-            if let Some(beat) = Beat::from_bytes(&bytes[..n])
-                && (self.first..=self.number).contains(&beat.number)
-            {
-                let answered = &mut self.answered[beat.kind as usize];
-                *answered = beat.number.max(*answered);
-                heard |= beat.kind == Kind::Spawn;
-            }
-        }
-        heard
-            && self
-                .answered
-                .iter()
-                .all(|answered| self.number - answered <= MAX_BEHIND)
+        self.heard
     }
 
-    fn send(&mut self, kind: Kind) {
-        self.number += 1;
-        // A full socket: nobody reads there, which shows in the answers.
-        let _ = rustix::io::write(
-            &self.socket,
-            &Beat {
-                kind,
-                number: self.number,
+    /// What is silent, and since when.
+    pub(super) fn silences(&self) -> impl Iterator<Item = Silence> + '_ {
+        let pending = Kind::ALL.into_iter().filter_map(|kind| {
+            Some(Silence {
+                part: kind.part(),
+                since: self.pending[kind as usize]?.since,
+                thread: None,
+            })
+        });
+        pending.chain(self.stuck_workers())
+    }
+
+    /// Workers that have been in the same task for long: neither idle nor back from it.
+    fn stuck_workers(&self) -> impl Iterator<Item = Silence> + '_ {
+        let busy =
+            |(worker, _): &&(Worker, Duration)| worker.tid != 0 && worker.turns.is_multiple_of(2);
+        self.workers
+            .iter()
+            .filter(busy)
+            .map(|(worker, since)| Silence {
+                part: Part::Worker,
+                since: *since,
+                thread: Some(worker.tid),
+            })
+    }
+
+    fn take_answers(&mut self, now: Duration) {
+        let mut bytes = [0; Beat::LEN + 1];
+        for _ in 0..ANSWERS_A_TURN {
+            let Ok(n @ 1..) = rustix::io::read(&self.socket, &mut bytes) else {
+                return;
+            };
+            let Some(beat) = Beat::from_bytes(&bytes[..n]) else {
+                continue;
+            };
+            if !(self.first..=self.number).contains(&beat.number) {
+                continue;
             }
-            .to_bytes(),
-        );
+            self.heard |= beat.kind == Kind::Spawn;
+            let pending = &mut self.pending[beat.kind as usize];
+            *pending = pending
+                .filter(|pending| pending.newest > beat.number)
+                .map(|pending| Pending {
+                    since: now,
+                    ..pending
+                });
+            if beat.kind == Kind::Workers {
+                for (known, worker) in self.workers.iter_mut().zip(beat.workers) {
+                    if known.0 != worker {
+                        *known = (worker, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, kind: Kind, now: Duration) {
+        self.number += 1;
+        let beat = Beat {
+            kind,
+            number: self.number,
+            workers: [Worker::default(); WORKERS],
+        };
+        let pending = &mut self.pending[kind as usize];
+        // A full socket: nobody reads there, which shows in the answers that don't come.
+        let sent = rustix::io::write(&self.socket, &beat.to_bytes()).is_ok();
+        let since = pending.map_or(now, |pending| pending.since);
+        match pending {
+            Some(pending) if sent => pending.newest = self.number,
+            Some(_) => {}
+            None => {
+                *pending = Some(Pending {
+                    since,
+                    newest: self.number,
+                });
+            }
+        }
     }
 }
 
-/// The slow parts need no more: a task a second costs nothing, a blocking thread stays cached.
+/// A blocking thread stays cached for longer than this.
 const SLOW_PERIOD: Duration = Duration::from_secs(1);
-
-/// Beats of all kinds in five seconds: so far behind may the slowest part be.
-const MAX_BEHIND: u64 = 5 * 12;
 
 const ANSWERS_A_TURN: usize = 64;
 
@@ -135,42 +227,70 @@ mod tests {
 
     #[test]
     fn a_beat_survives_its_journey() {
-        for kind in [Kind::Spawn, Kind::Driver, Kind::Blocking] {
-            let beat = Beat { kind, number: 77 };
+        for kind in Kind::ALL {
+            let worker = |tid| Worker {
+                tid,
+                turns: 1 << 40,
+            };
+            let beat = Beat {
+                kind,
+                number: 77,
+                workers: [worker(7), worker(8)],
+            };
             assert_eq!(Beat::from_bytes(&beat.to_bytes()), Some(beat));
         }
-        assert_eq!(Beat::from_bytes(&[9; 9]), None);
+        assert_eq!(Beat::from_bytes(&[9; Beat::LEN]), None);
         assert_eq!(Beat::from_bytes(&[]), None);
     }
 
-    /// Ten seconds with a pool of which only `parts` answer; returns when life was last seen.
-    fn last_life(parts: &[Kind]) -> u64 {
+    /// Ten seconds with a pool of which only `parts` answer, with these counts of its workers;
+    /// returns what is silent at the end, and for how many milliseconds.
+    fn silent(parts: &[Kind], turns: impl Fn(u64) -> [u64; WORKERS]) -> Vec<(Part, u64)> {
         let (guard, pool) = seqpacket_pair().unwrap();
         let mut heartbeat = Heartbeat::new(guard);
-        let mut last = 0;
-        for ms in (0..10_000).step_by(100) {
-            if heartbeat.turn(Duration::from_millis(ms)) {
-                last = ms;
-            }
-            let mut bytes = [0; 16];
+        for ms in (0..=10_000).step_by(100) {
+            heartbeat.turn(Duration::from_millis(ms));
+            let mut bytes = [0; Beat::LEN];
             while let Ok(n) = rustix::io::read(&pool, &mut bytes) {
-                if parts.contains(&Beat::from_bytes(&bytes[..n]).unwrap().kind) {
-                    rustix::io::write(&pool, &bytes[..n]).unwrap();
+                let mut beat = Beat::from_bytes(&bytes[..n]).unwrap();
+                beat.workers = turns(ms).map(|turns| Worker { tid: 7, turns });
+                if parts.contains(&beat.kind) {
+                    rustix::io::write(&pool, &beat.to_bytes()).unwrap();
                 }
             }
         }
-        last
+        heartbeat.take_answers(Duration::from_millis(10_100));
+        let silences = heartbeat.silences();
+        let for_ms = |s: Silence| (s.part, 10_100 - u64::try_from(s.since.as_millis()).unwrap());
+        silences
+            .map(for_ms)
+            .filter(|(_, silence)| *silence > 100)
+            .collect()
     }
 
     #[test]
-    fn a_pool_lives_while_all_its_parts_answer() {
+    fn a_pool_that_answers_is_never_silent_and_one_that_does_not_is_in_each_part() {
+        let parked = |_| [1; WORKERS];
+        assert_eq!(silent(&Kind::ALL, parked), []);
         assert_eq!(
-            last_life(&[Kind::Spawn, Kind::Driver, Kind::Blocking]),
-            9900
+            silent(&[Kind::Spawn, Kind::Workers, Kind::Blocking], parked),
+            [(Part::Driver, 10_100)]
         );
-        assert!(last_life(&[Kind::Spawn, Kind::Driver]) <= 5000);
-        assert!(last_life(&[Kind::Spawn, Kind::Blocking]) <= 5000);
-        assert_eq!(last_life(&[Kind::Driver, Kind::Blocking]), 0);
+        assert_eq!(
+            silent(&[Kind::Spawn, Kind::Driver, Kind::Workers], parked),
+            [(Part::Blocking, 10_100)]
+        );
+        assert_eq!(silent(&[], parked).len(), 4);
+    }
+
+    #[test]
+    fn a_worker_that_is_not_parked_and_does_not_come_back_is_stuck() {
+        let one = |ms: u64| [1 + ms / 100, if ms < 5000 { ms / 100 } else { 60 }];
+        let silent = silent(&Kind::ALL, one);
+        assert!(
+            matches!(silent[..], [(Part::Worker, 4900..=5100)]),
+            "{silent:?}"
+        );
     }
 
     #[test]

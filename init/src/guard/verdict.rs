@@ -1,183 +1,387 @@
 //! When silence is death: the rule by which a role is judged. Time and evidence in, verdict out.
+//!
+//! A silence counts only with the right threads behind it: asleep without having been given a CPU
+//! for a while, or burning CPU all the time. A thread that wants a CPU and gets none proves nothing:
+//! that is a loaded box, and is waited for.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use super::evidence::Snapshot;
+use super::evidence::{MAX_THREADS, Thread, Threads};
 
-/// The judgement of one run of one role.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Judge {
-    limits: Limits,
-    last_sign: Duration,
-    ever_answered: bool,
-    quiet_since: Option<(Duration, Snapshot)>,
+/// What of a role is silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Part {
+    /// The pool's threads for what blocks.
+    Blocking = 0,
+    /// The front's door.
+    Door = 1,
+    /// The pool's I/O driver.
+    Driver = 2,
+    /// The thread that takes the guard's beats.
+    Heartbeat = 3,
+    /// `logd`'s reading.
+    Reading = 4,
+    /// Tasks given to the pool.
+    Spawn = 5,
+    /// The first answer of a new run.
+    Start = 6,
+    /// One of the pool's workers, while others still work.
+    Worker = 7,
 }
 
-/// How long a role may be silent.
+/// What its threads do meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Finding {
+    /// They wait for something that does not come.
+    Blocked = 0,
+    /// They burn CPU and come to no end.
+    Busy = 1,
+    /// Nobody knows, but it has lasted too long.
+    Unknown = 2,
+}
+
+/// What was wrong with a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// What of it was silent.
+    pub part: Part,
+    /// What its threads did.
+    pub finding: Finding,
+    /// For how long it was silent.
+    pub silence: Duration,
+}
+
+/// A silence that lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Silence {
+    pub(super) part: Part,
+    pub(super) since: Duration,
+    /// The thread behind it, if it is known; else all of the part's.
+    pub(super) thread: Option<u32>,
+}
+
+/// How long a part may be silent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Silence from which on evidence is looked at. (Measured: no honest heartbeat of a loaded box
-    /// took longer than 3.6 s, but those threads wanted a CPU, which is no evidence.)
-    pub suspicious: Duration,
-    /// So long must its threads have waited without using any CPU.
-    pub quiet: Duration,
-    /// Silence that is death whatever the threads do.
-    pub hopeless: Duration,
-    /// From its start to its first sign of life.
-    pub startup: Duration,
+    /// From when on its threads are looked at.
+    pub(super) suspicious: Duration,
+    /// When it is dead if its threads are asleep.
+    pub(super) blocked: Duration,
+    /// When it is dead if they burn CPU; never, if that may be honest work.
+    pub(super) busy: Option<Duration>,
+    /// When it is dead whatever they do.
+    pub(super) hopeless: Duration,
 }
 
-/// What the guard holds of a role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It works, or there is no evidence that it does not.
-    Alive,
-    /// It has stopped working: silent for so long, while its threads waited.
-    Blocked(Duration),
-    /// It has stopped working: silent for so long, although its threads run.
-    Hopeless(Duration),
+impl Part {
+    /// The facts' thresholds: honest answers of a loaded box took up to 3.6 s, but never while the
+    /// threads slept.
+    pub(super) fn limits(self) -> Limits {
+        let (suspicious, blocked, busy, hopeless) = match self {
+            Self::Driver | Self::Spawn => (250, 500, Some(3000), 60_000),
+            Self::Worker => (1000, 1500, Some(4000), 120_000),
+            // All of its threads may be busy with honest work that takes long.
+            Self::Blocking => (500, 1200, None, 300_000),
+            Self::Heartbeat => (500, 1000, Some(4000), 60_000),
+            Self::Door => (1000, 1500, Some(3000), 30_000),
+            // Behind is its ordinary state while much is logged; only standing still is not.
+            Self::Reading => (3000, 3500, None, 60_000),
+            Self::Start => (60_000, 60_000, None, 60_000),
+        };
+        let millis = Duration::from_millis;
+        Limits {
+            suspicious: millis(suspicious),
+            blocked: millis(blocked),
+            busy: busy.map(millis),
+            hopeless: millis(hopeless),
+        }
+    }
+
+    /// Whether a thread's doings tell of this part.
+    fn is_of(self, thread: &Thread) -> bool {
+        match self {
+            Self::Blocking => thread.is_called("blocking"),
+            Self::Door => thread.is_called("door"),
+            Self::Driver | Self::Spawn | Self::Worker => thread.is_called("worker"),
+            Self::Heartbeat | Self::Reading | Self::Start => true,
+        }
+    }
+
+    /// Its number in the ring.
+    pub(super) fn from_number(number: u64) -> Option<Self> {
+        const ALL: [Part; 8] = [
+            Part::Blocking,
+            Part::Door,
+            Part::Driver,
+            Part::Heartbeat,
+            Part::Reading,
+            Part::Spawn,
+            Part::Start,
+            Part::Worker,
+        ];
+        ALL.into_iter().find(|part| *part as u64 == number)
+    }
 }
 
-impl Judge {
-    /// Of a run that started at `started`.
-    pub(super) fn new(limits: Limits, started: Duration) -> Self {
+impl Finding {
+    /// Its number in the ring.
+    pub(super) fn from_number(number: u64) -> Option<Self> {
+        [Self::Blocked, Self::Busy, Self::Unknown]
+            .into_iter()
+            .find(|finding| *finding as u64 == number)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = match self.part {
+            Part::Blocking => "its threads for slow work took none",
+            Part::Door => "the door did not answer",
+            Part::Driver => "its I/O driver did not turn",
+            Part::Heartbeat => "it answered no heartbeat",
+            Part::Reading => "it took no lines",
+            Part::Spawn => "its pool ran no task",
+            Part::Start => "it did not come up",
+            Part::Worker => "a worker came to no end",
+        };
+        let threads = match self.finding {
+            Finding::Blocked => "its threads were asleep",
+            Finding::Busy => "its threads burnt CPU",
+            Finding::Unknown => "its threads told nothing",
+        };
+        write!(f, "{part} for {} ms; {threads}", self.silence.as_millis())
+    }
+}
+
+/// The threads of a silent role, watched for as long as it is silent.
+#[derive(Clone, Debug)]
+pub(super) struct Case {
+    seen: [Seen; MAX_THREADS],
+    len: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    now: Thread,
+    /// CPU time when the case was opened.
+    cpu_at_first: u64,
+    /// Since when it was given no CPU.
+    still_since: Duration,
+}
+
+impl Default for Case {
+    fn default() -> Self {
         Self {
-            limits,
-            last_sign: started,
-            ever_answered: false,
-            quiet_since: None,
+            seen: [Seen::default(); MAX_THREADS],
+            len: 0,
         }
-    }
-
-    /// It gave a sign of life. Returns whether that was its first.
-    pub(super) fn sign(&mut self, now: Duration) -> bool {
-        self.last_sign = now;
-        self.quiet_since = None;
-        !std::mem::replace(&mut self.ever_answered, true)
-    }
-
-    /// Whether evidence is wanted for [`Judge::verdict`].
-    pub(super) fn is_suspicious(&self, now: Duration) -> bool {
-        self.silence(now) >= self.limits.suspicious
-    }
-
-    /// Judges it, by what its threads do now.
-    pub(super) fn verdict(&mut self, now: Duration, threads: Option<Snapshot>) -> Verdict {
-        let silence = self.silence(now);
-        let hopeless = if self.ever_answered {
-            self.limits.hopeless
-        } else {
-            self.limits.startup
-        };
-        if silence >= hopeless {
-            return Verdict::Hopeless(silence);
-        }
-        // A run that never answered may be waiting for the disk to load it.
-        let Some(threads) = threads.filter(|_| self.ever_answered) else {
-            return Verdict::Alive;
-        };
-        match self.quiet_since {
-            Some((since, earlier)) if threads.is_quiet_since(&earlier) => {
-                if now.saturating_sub(since) >= self.limits.quiet {
-                    return Verdict::Blocked(silence);
-                }
-            }
-            _ => self.quiet_since = Some((now, threads)),
-        }
-        Verdict::Alive
-    }
-
-    fn silence(&self, now: Duration) -> Duration {
-        now.saturating_sub(self.last_sign)
     }
 }
+
+impl Case {
+    /// Begins anew: what was seen so far is of another silence.
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Adds a look at its threads.
+    pub(super) fn look(&mut self, now: Duration, threads: &Threads) {
+        let before = self.seen;
+        let before = &before[..self.len];
+        self.len = 0;
+        for (place, thread) in self.seen.iter_mut().zip(threads.all()) {
+            let known = before.iter().find(|seen| seen.now.tid == thread.tid);
+            *place = match known {
+                Some(seen) if seen.now == *thread && thread.state != b'R' => *seen,
+                other => Seen {
+                    now: *thread,
+                    cpu_at_first: other.map_or(thread.cpu, |seen| seen.cpu_at_first),
+                    still_since: now,
+                },
+            };
+            self.len += 1;
+        }
+    }
+
+    /// Whether a silence is death.
+    pub(super) fn verdict(&self, now: Duration, silence: &Silence) -> Option<Cause> {
+        let limits = silence.part.limits();
+        let lasted = now.saturating_sub(silence.since);
+        let cause = |finding| Cause {
+            part: silence.part,
+            finding,
+            silence: lasted,
+        };
+        let of_it = || {
+            let seen = self.seen[..self.len].iter();
+            seen.filter(|seen| match silence.thread {
+                Some(tid) => seen.now.tid == tid,
+                None => silence.part.is_of(&seen.now),
+            })
+        };
+        let wanted = of_it().count();
+        let still = of_it().filter(|s| s.is_still(now, silence.part)).count();
+        let burning = of_it().filter(|seen| seen.burns()).count();
+        if wanted > 0 && still == wanted && lasted >= limits.blocked {
+            return Some(cause(Finding::Blocked));
+        }
+        let comes_to_no_end = burning > 0 && still + burning == wanted;
+        if comes_to_no_end && limits.busy.is_some_and(|busy| lasted >= busy) {
+            return Some(cause(Finding::Busy));
+        }
+        (lasted >= limits.hopeless).then(|| cause(Finding::Unknown))
+    }
+}
+
+impl Seen {
+    fn is_still(&self, now: Duration, part: Part) -> bool {
+        // Slow work that waits for a slow disk is honest; another manager would wait as well.
+        let honest = part == Part::Blocking && self.now.state == b'D';
+        let enough = if self.now.state == b'D' {
+            STILL_ON_DISK
+        } else {
+            STILL
+        };
+        self.now.state != b'R' && !honest && now.saturating_sub(self.still_since) >= enough
+    }
+
+    fn burns(&self) -> bool {
+        self.now.state == b'R' && self.now.cpu.saturating_sub(self.cpu_at_first) >= BURNT_NS
+    }
+}
+
+/// So long must a thread have been given no CPU to count as asleep: three looks after the first.
+const STILL: Duration = Duration::from_millis(300);
+/// The same while it waits for a disk: one page of the program from a slow one that is loaded takes
+/// its time.
+const STILL_ON_DISK: Duration = Duration::from_secs(5);
+/// So much CPU must one have used during the silence to count as burning.
+const BURNT_NS: u64 = 300_000_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
-        suspicious: Duration::from_millis(500),
-        quiet: Duration::from_millis(400),
-        hopeless: Duration::from_millis(10_000),
-        startup: Duration::from_millis(30_000),
-    };
-
-    fn waiting(cpu_ticks: u64) -> Option<Snapshot> {
-        Some(Snapshot {
-            threads: 4,
-            waiting: 4,
-            stopped: 0,
-            cpu_ticks,
-        })
+    fn thread(tid: u32, name: &str, state: u8, cpu_ms: u64) -> Thread {
+        let mut thread = Thread {
+            tid,
+            state,
+            cpu: cpu_ms * 1_000_000,
+            slices: cpu_ms,
+            ..Thread::default()
+        };
+        thread.name[..name.len()].copy_from_slice(name.as_bytes());
+        thread
     }
 
-    fn judge(each: impl Fn(u64) -> Option<Snapshot>) -> Option<(u64, Verdict)> {
-        let mut judge = Judge::new(LIMITS, Duration::from_millis(0));
-        judge.sign(Duration::from_millis(0));
-        (0..200).map(|n| n * 100).find_map(|ms| {
-            let threads = judge
-                .is_suspicious(Duration::from_millis(ms))
-                .then(|| each(ms))
-                .flatten();
-            match judge.verdict(Duration::from_millis(ms), threads) {
-                Verdict::Alive => None,
-                verdict => Some((ms, verdict)),
+    /// When and how a pool that is silent from 0 on is found dead, looked at each 100 ms.
+    fn judge(
+        part: Part,
+        thread: Option<u32>,
+        each: impl Fn(u64) -> Vec<Thread>,
+    ) -> Option<(u64, Finding)> {
+        let (mut case, since) = (Case::default(), Duration::ZERO);
+        let silence = Silence {
+            part,
+            since,
+            thread,
+        };
+        (0..4000).map(|n| n * 100).find_map(|ms| {
+            let now = Duration::from_millis(ms);
+            if now >= part.limits().suspicious {
+                case.look(now, &Threads::test(&each(ms)));
             }
+            let cause = case.verdict(now, &silence)?;
+            Some((ms, cause.finding))
         })
     }
 
     #[test]
-    fn silence_with_sleeping_threads_is_death_within_a_second() {
-        assert_eq!(
-            judge(|_| waiting(7)),
-            Some((900, Verdict::Blocked(Duration::from_millis(900))))
-        );
-    }
-
-    #[test]
-    fn a_thread_that_wants_a_cpu_is_no_evidence() {
-        let starved = |_| {
-            Some(Snapshot {
-                threads: 4,
-                waiting: 3,
-                stopped: 0,
-                cpu_ticks: 7,
-            })
+    fn silence_with_sleeping_workers_is_death_within_a_second() {
+        let asleep = |ms| {
+            vec![
+                thread(1, "worker-0", b'S', 7),
+                thread(2, "worker-1", b'S', 7),
+                // Whatever the others do.
+                thread(3, "heartbeat", b'S', ms),
+            ]
         };
         assert_eq!(
-            judge(starved),
-            Some((10_000, Verdict::Hopeless(Duration::from_millis(10_000))))
-        );
-        assert_eq!(
-            judge(|ms| waiting(ms / 100)),
-            Some((10_000, Verdict::Hopeless(Duration::from_millis(10_000))))
+            judge(Part::Spawn, None, asleep),
+            Some((600, Finding::Blocked))
         );
     }
 
     #[test]
-    fn a_sign_of_life_clears_it() {
-        let mut judge = Judge::new(LIMITS, Duration::from_millis(0));
-        assert!(judge.sign(Duration::from_millis(0)));
-        judge.verdict(Duration::from_millis(600), waiting(7));
-        assert!(!judge.sign(Duration::from_millis(900)));
+    fn a_worker_that_wants_a_cpu_is_no_evidence() {
+        let starved = |_| {
+            vec![
+                thread(1, "worker-0", b'R', 7),
+                thread(2, "worker-1", b'S', 7),
+            ]
+        };
         assert_eq!(
-            judge.verdict(Duration::from_millis(1000), None),
-            Verdict::Alive
+            judge(Part::Spawn, None, starved),
+            Some((60_000, Finding::Unknown))
         );
-        assert!(!judge.is_suspicious(Duration::from_millis(1300)));
     }
 
     #[test]
-    fn a_start_may_take_its_time_but_not_for_ever() {
-        let mut judge = Judge::new(LIMITS, Duration::from_millis(0));
+    fn burning_workers_are_given_three_seconds() {
+        let burning = |ms: u64| {
+            vec![
+                thread(1, "worker-0", b'R', ms),
+                thread(2, "worker-1", b'S', 7),
+            ]
+        };
         assert_eq!(
-            judge.verdict(Duration::from_millis(29_000), waiting(7)),
-            Verdict::Alive
+            judge(Part::Spawn, None, burning),
+            Some((3000, Finding::Busy))
         );
-        assert!(matches!(
-            judge.verdict(Duration::from_millis(30_000), waiting(7)),
-            Verdict::Hopeless(_)
-        ));
+    }
+
+    #[test]
+    fn one_stuck_worker_is_found_beside_one_that_works_but_not_when_it_is_starved() {
+        let two = |state| {
+            move |ms| {
+                vec![
+                    thread(1, "worker-0", b'R', ms),
+                    thread(2, "worker-1", state, 7),
+                ]
+            }
+        };
+        assert_eq!(
+            judge(Part::Worker, Some(2), two(b'S')),
+            Some((1500, Finding::Blocked))
+        );
+        assert_eq!(
+            judge(Part::Worker, Some(2), two(b'R')),
+            Some((120_000, Finding::Unknown))
+        );
+        assert_eq!(
+            judge(Part::Worker, Some(1), two(b'S')),
+            Some((4000, Finding::Busy))
+        );
+    }
+
+    #[test]
+    fn slow_work_that_waits_for_the_disk_or_computes_is_left_alone() {
+        let disk = |_| vec![thread(1, "blocking-2", b'D', 7)];
+        assert_eq!(
+            judge(Part::Blocking, None, disk),
+            Some((300_000, Finding::Unknown))
+        );
+        let hashing = |ms| vec![thread(1, "blocking-2", b'R', ms)];
+        assert_eq!(
+            judge(Part::Blocking, None, hashing),
+            Some((300_000, Finding::Unknown))
+        );
+        let waiting = |_| vec![thread(1, "blocking-2", b'S', 7)];
+        assert_eq!(
+            judge(Part::Blocking, None, waiting),
+            Some((1200, Finding::Blocked))
+        );
     }
 }

@@ -39,6 +39,8 @@ pub struct Probe {
     pub free: u64,
     /// How long the small write took to be on disk, in milliseconds.
     pub millis: u64,
+    /// Whether data is, or was a moment ago, so full that the reserve was given back.
+    pub reserve_is_given: bool,
 }
 
 /// `mount-root`.

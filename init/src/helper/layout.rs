@@ -1,15 +1,12 @@
-//! The folders of the data file system, and the file that is given back when it is full.
+//! The folders of the data file system.
 
 use std::{
     fs::{self, Permissions},
-    io::ErrorKind,
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown},
+    os::unix::fs::{PermissionsExt as _, chown},
     path::Path,
 };
 
-use rustix::fs::FallocateFlags;
-
-use super::{HelperError, btrfs};
+use super::{HelperError, btrfs, reserve};
 
 /// Makes what is missing below `at`, and gives the folders to their owners.
 ///
@@ -25,44 +22,19 @@ pub(super) fn complete(at: &Path) -> Result<(), HelperError> {
         fs::set_permissions(&path, Permissions::from_mode(mode))
             .map_err(HelperError::file(&path, "protected"))?;
     }
-    reserve(&at.join(RESERVE))
+    // On a full disk it has been given back already.
+    reserve::take(at).map(drop)
 }
 
-/// Takes the reserve's room. A full disk that can't give it has already had it back.
-fn reserve(path: &Path) -> Result<(), HelperError> {
-    if path.exists() {
-        return Ok(());
-    }
-    let file = fs::File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(HelperError::file(path, "made"))?;
-    let taken = rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES)
-        .map_err(std::io::Error::from)
-        .and_then(|()| chown(path, Some(MANAGER), Some(MANAGER)));
-    match taken {
-        Err(error) if error.kind() == ErrorKind::StorageFull => {
-            fs::remove_file(path).map_err(HelperError::file(path, "removed"))
-        }
-        other => other.map_err(HelperError::file(path, "filled")),
-    }
-}
-
-const MANAGER: u32 = 501;
+const ROOT: u32 = 0;
+pub(super) const MANAGER: u32 = 501;
 const LOGD: u32 = 502;
 
-/// Name, owner and permissions. Services' folders are passed through by the ids of containers.
+/// Name, owner and permissions. Services' folders are made by their monitors, which trust what is
+/// there, and passed through by the ids of containers.
 const FOLDERS: [(&str, u32, u32); 4] = [
     ("packages", MANAGER, 0o755),
-    ("services", MANAGER, 0o711),
+    ("services", ROOT, 0o711),
     ("logs", LOGD, 0o750),
     ("pilot", MANAGER, 0o700),
 ];
-
-const RESERVE: &str = "pilot/reserve";
-
-/// Enough for btrfs to delete with, when nothing else is left.
-const RESERVE_BYTES: u64 = 16 * 1024 * 1024;

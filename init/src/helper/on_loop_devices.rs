@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::{ErrorKind, Write as _},
     os::{
         fd::AsFd as _,
         unix::fs::{FileExt as _, MetadataExt as _},
@@ -119,7 +120,7 @@ fn a_blank_disk_becomes_data_once_and_keeps_what_is_on_it() {
     );
     for (name, owner) in [
         ("packages", 501),
-        ("services", 501),
+        ("services", 0),
         ("logs", 502),
         ("pilot", 501),
     ] {
@@ -148,6 +149,59 @@ fn a_blank_disk_becomes_data_once_and_keeps_what_is_on_it() {
         twice.clean && twice.how == "nothing was mounted",
         "{twice:?}"
     );
+}
+
+/// Writes until the disk takes no more; how much it took.
+fn fill(path: &Path) -> u64 {
+    let mut file = File::create(path).unwrap();
+    let piece = vec![0x5a; MIB as usize];
+    let mut written = 0;
+    loop {
+        // Delayed allocation tells at the writing out.
+        let outcome = file.write_all(&piece).and_then(|()| file.sync_data());
+        match outcome {
+            Ok(()) => written += MIB,
+            Err(error) if error.kind() == ErrorKind::StorageFull => return written,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_gets_the_reserve_back_and_makes_it_anew_when_there_is_room() {
+    let Some(bench) = Bench::new("full", SIZE) else {
+        return;
+    };
+    bench.mount().unwrap();
+    let at = &bench.options.at;
+    assert!(!probe::probe(at).unwrap().reserve_is_given);
+    let ballast = at.join("logs/ballast");
+    assert!(fill(&ballast) > 16 * MIB);
+    let full = probe::probe(at).unwrap();
+    assert!(full.reserve_is_given && !at.join("pilot/reserve").exists());
+    let more = fill(&at.join("logs/more"));
+    assert!(
+        more >= 12 * MIB,
+        "only {more} bytes of the reserve are usable"
+    );
+    assert!(
+        probe::probe(at).unwrap().reserve_is_given,
+        "nothing is left to give"
+    );
+    bench.unmount_clean();
+    bench.mount().unwrap();
+    assert!(
+        probe::probe(at).unwrap().reserve_is_given,
+        "a full disk mounts without it"
+    );
+
+    fs::remove_file(&ballast).unwrap();
+    // What was freed counts when the deletion is on the disk.
+    rustix::fs::syncfs(File::open(at).unwrap()).unwrap();
+    assert!(!probe::probe(at).unwrap().reserve_is_given);
+    let reserve = fs::metadata(at.join("pilot/reserve")).unwrap();
+    assert_eq!(reserve.blocks() * 512, 16 * MIB);
+    bench.unmount_clean();
 }
 
 #[test]

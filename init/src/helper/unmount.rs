@@ -34,7 +34,7 @@ pub(super) fn unmount(options: &Options) -> Result<Unmounted, HelperError> {
             let clean = id.is_none_or(|id| is_released(&id));
             if clean {
                 mapper::remove()?;
-                return Ok(done("unmounted", true));
+                return Ok(done(CLEAN, true));
             }
             Ok(done(
                 "unmounted here, but still in use in another mount namespace",
@@ -151,6 +151,9 @@ fn holds(process: &Path, devices: &[u64]) -> bool {
         .any(|name| on_device(&process.join(name)))
         || open.into_iter().any(|fd| on_device(&fd.path()))
 }
+
+/// How [`Unmounted`] says that all went as it should.
+pub const CLEAN: &str = "unmounted";
 
 /// Processes were killed before this is asked for; the kernel takes a moment to end them.
 const BUSY_PATIENCE: Duration = Duration::from_secs(3);

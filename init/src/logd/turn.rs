@@ -199,6 +199,7 @@ impl Logd {
             // Nothing to do, or meant for other roles.
             Event::Welcome { .. }
             | Event::Listener { .. }
+            | Event::ListenerGone { .. }
             | Event::Door(_)
             | Event::AgentListener { .. }
             | Event::Exited { .. }

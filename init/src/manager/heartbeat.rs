@@ -1,5 +1,5 @@
 //! The manager's side of the heartbeat: a plain thread takes the guard's beats and has each given
-//! back by the part of the pool that it asks about.
+//! back by the part of the pool that it asks about; what the workers do it answers itself.
 
 use std::{
     io,
@@ -30,13 +30,13 @@ pub(super) fn spawn(socket: OwnedFd, pool: Handle) -> io::Result<()> {
 }
 
 fn take(socket: &Arc<OwnedFd>, pool: &Handle) {
-    let mut bytes = [0; 16];
+    let mut bytes = [0; Beat::LEN + 1];
     let Ok(n) = rustix::io::read(&**socket, &mut bytes) else {
         let mut ready = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)];
         let _ = rustix::event::poll(&mut ready, None);
         return;
     };
-    let Some(beat) = Beat::from_bytes(&bytes[..n]) else {
+    let Some(mut beat) = Beat::from_bytes(&bytes[..n]) else {
         return;
     };
     let socket = socket.clone();
@@ -52,6 +52,10 @@ fn take(socket: &Arc<OwnedFd>, pool: &Handle) {
         }
         Kind::Blocking => {
             pool.spawn_blocking(move || answer(&socket, beat));
+        }
+        Kind::Workers => {
+            beat.workers = super::workers::all();
+            answer(&socket, beat);
         }
     }
 }

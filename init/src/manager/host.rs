@@ -139,6 +139,11 @@ impl webui::Host for Desk {
         Ok(())
     }
 
+    #[cfg(feature = "fault")]
+    fn fault(&self, kind: &str) -> Result<(), String> {
+        super::fault::inject(kind, &tokio::runtime::Handle::current())
+    }
+
     fn setup_code(&self) -> Option<String> {
         self.setup_code
             .lock()

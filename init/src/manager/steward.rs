@@ -18,7 +18,7 @@ use services::{
     view::ServiceView,
 };
 use supervise::{
-    control::{Event, Request},
+    control::{Event, MAX_NOTICES, Request},
     status::{BoxStatus, Notice, NoticeLevel},
     unit::{UnitInfo, UnitName},
 };
@@ -56,6 +56,7 @@ pub(super) struct Steward {
     routes: Vec<Route>,
     identity: Option<(Identity, String)>,
     door_sent: Option<Vec<u8>>,
+    notices_sent: Option<Vec<Notice>>,
 }
 
 impl Steward {
@@ -77,6 +78,7 @@ impl Steward {
             routes: Vec::new(),
             identity: None,
             door_sent: None,
+            notices_sent: None,
         }
     }
 
@@ -125,6 +127,7 @@ impl Steward {
             Event::Wanted { unit, run } => self.wish(&unit, run),
             Event::Door(_)
             | Event::Listener { .. }
+            | Event::ListenerGone { .. }
             | Event::LogSource { .. }
             | Event::Welcome { .. } => {}
         }
@@ -156,11 +159,15 @@ impl Steward {
             return;
         }
         self.look_began = Instant::now();
+        #[cfg_attr(not(feature = "fault"), allow(unused_mut))]
+        let mut names = door::own_names(&self.status);
+        #[cfg(feature = "fault")]
+        names.extend(super::fault::names());
         let look = Look {
             units: self.units.clone(),
             heard: self.agents.heard(),
             wishes: std::mem::take(&mut self.wishes),
-            names: door::own_names(&self.status),
+            names,
             hostname: self.status.hostname.clone(),
         };
         let store = self.store.clone();
@@ -176,7 +183,7 @@ impl Steward {
                     supervise::error!("the manager's store can't be used: {why}");
                 }
                 self.store_trouble = Some(why);
-                return;
+                return self.tell_notices();
             }
         };
         self.store_trouble = None;
@@ -189,6 +196,26 @@ impl Steward {
             Err(why) => supervise::error!("the door gets no certificate: {why}"),
         }
         self.configure_door();
+        self.tell_notices();
+    }
+
+    /// Has PID 1 say on the console what the owner should know.
+    fn tell_notices(&mut self) {
+        let mut notices: Vec<Notice> = self
+            .store_trouble
+            .iter()
+            .cloned()
+            .chain(self.services.iter().filter_map(view::refusal))
+            .map(|text| Notice {
+                level: NoticeLevel::Bad,
+                text,
+            })
+            .collect();
+        notices.truncate(MAX_NOTICES);
+        if self.notices_sent.as_ref() != Some(&notices) {
+            self.link.ask(&Request::Notices(notices.clone()));
+            self.notices_sent = Some(notices);
+        }
     }
 
     fn act(&mut self, action: Action) {
@@ -206,7 +233,10 @@ impl Steward {
     }
 
     fn configure_door(&mut self) {
-        let config = door::config(&self.status.hostname, self.identity.clone(), &self.routes);
+        #[cfg_attr(not(feature = "fault"), allow(unused_mut))]
+        let mut config = door::config(&self.status.hostname, self.identity.clone(), &self.routes);
+        #[cfg(feature = "fault")]
+        config.routes.extend(super::fault::routes());
         let Ok(bytes) = postcard::to_stdvec(&config) else {
             return;
         };
@@ -229,10 +259,13 @@ impl Steward {
         } else {
             self.store_trouble.as_deref()
         };
-        status.notices.extend(trouble.map(|text| Notice {
+        let trouble = trouble.map(|text| Notice {
             level: NoticeLevel::Bad,
             text: text.to_owned(),
-        }));
+        });
+        // PID 1 may be saying it already.
+        let news = trouble.filter(|notice| !status.notices.contains(notice));
+        status.notices.extend(news);
         let services = self.services.iter().map(view::of).collect();
         self.desk.show(Snapshot { status, services });
     }

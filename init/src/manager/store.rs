@@ -11,11 +11,11 @@ use std::{
 use netstack::door::Identity;
 use services::{
     catalog::{Catalog, Found},
-    keys::KeyRing,
     package::Place,
     reader,
     reconcile::{Action, Inputs, Reconciler},
     registry::{Desired, Registry},
+    trust::TrustStore,
     view::{Heard, ServiceView},
 };
 use supervise::unit::UnitInfo;
@@ -25,7 +25,7 @@ use super::authority::Issuer;
 /// The store, opened.
 pub(super) struct Store {
     registry: Registry,
-    keys: KeyRing,
+    keys: TrustStore,
     catalog: Catalog,
     reconciler: Reconciler,
     issuer: Issuer,
@@ -76,7 +76,7 @@ impl Store {
         supervise::info!("the box's CA has the fingerprint {}", issuer.fingerprint());
         Ok(Self {
             registry: Registry::load(&folder.join("services.json")).map_err(|e| e.to_string())?,
-            keys: KeyRing::load(&folder.join("keys.json")).map_err(|e| e.to_string())?,
+            keys: TrustStore::load(&folder.join("keys.json")).map_err(|e| e.to_string())?,
             catalog: Catalog::new(Catalog::folders_of_the_box(), reader::read),
             reconciler: Reconciler::new(Place::default()),
             issuer,

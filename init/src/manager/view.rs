@@ -2,6 +2,16 @@
 
 use services::view::{PortView, ServiceState, ServiceView};
 
+/// What is wrong with a package that can't be used, as a sentence.
+pub(super) fn refusal(service: &ServiceView) -> Option<String> {
+    (service.state == ServiceState::Refused).then(|| {
+        format!(
+            "The package {} can't be used: {}",
+            service.title, service.why
+        )
+    })
+}
+
 /// A service as the dashboard shows it.
 pub(super) fn of(service: &ServiceView) -> webui::ServiceView {
     let state = match service.state {

@@ -9,7 +9,10 @@ use std::{
 use netstack::door::{DoorConfig, Identity};
 use rustix::io::Errno;
 use supervise::{
-    control::{self, Event, FrameError, MAX_TAIL, PROTOCOL, Request, StartService},
+    control::{
+        self, Event, FrameError, MAX_NOTICE, MAX_NOTICES, MAX_TAIL, PROTOCOL, Request, StartService,
+    },
+    status::Notice,
     unit::UnitName,
 };
 
@@ -73,6 +76,10 @@ impl Pid1 {
                 Ok(())
             }
             (Role::Manager, Request::RestartRole { unit }) => self.restart(&unit, now),
+            (Role::Manager, Request::Notices(notices)) => {
+                self.take_notices(notices);
+                Ok(())
+            }
             (Role::Logd, Request::LogTail(mut lines)) => {
                 lines.truncate(MAX_TAIL);
                 self.log_tail = lines;
@@ -193,7 +200,9 @@ impl Pid1 {
                 Err(why) => supervise::warning!("{why}"),
             }
         }
-        self.sockets.close_ports_but(&ports);
+        for port in self.sockets.close_ports_but(&ports) {
+            self.tell(Role::Front, Event::ListenerGone { port }, vec![]);
+        }
         if let Some(pem) = door.ca_pem {
             self.board.ca_pem.set(Some(pem.clone()));
             self.keep.ca_pem = pem;
@@ -201,6 +210,19 @@ impl Pid1 {
         self.door = Some(bytes.clone());
         self.tell(Role::Front, Event::Door(bytes), vec![]);
         Ok(())
+    }
+
+    /// Every status carries them, so their number and size are bounded whatever the manager says.
+    fn take_notices(&mut self, mut notices: Vec<Notice>) {
+        notices.truncate(MAX_NOTICES);
+        for notice in &mut notices {
+            let end = notice.text.floor_char_boundary(MAX_NOTICE);
+            notice.text.truncate(end);
+        }
+        if self.managers_notices != notices {
+            self.managers_notices = notices;
+            self.changed();
+        }
     }
 
     fn keep_identity(&mut self, bytes: Vec<u8>) -> Result<(), String> {

@@ -8,11 +8,12 @@ use std::{
 };
 
 use rustix::pipe::PipeFlags;
+use serde::{Deserialize, Serialize};
 use supervise::{cgroup::Cgroup, spawn::Child, unit::Exit};
 
 use super::{
     Pid1,
-    start::{Program, make_cgroup},
+    start::{Program, new_cgroup},
 };
 
 /// A helper under way.
@@ -20,15 +21,22 @@ use super::{
 pub(super) struct Job {
     /// What it is for.
     pub purpose: Purpose,
-    child: Child,
-    cgroup: Cgroup,
-    answer: Option<OwnedFd>,
+    pub(super) child: Child,
+    pub(super) cgroup: Cgroup,
+    pub(super) answer: Option<OwnedFd>,
     /// When it is given up; a shell never is.
-    give_up_at: Option<Duration>,
+    pub(super) give_up_at: Option<Duration>,
+}
+
+impl Job {
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.pid
+    }
 }
 
 /// What a helper is for.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Purpose {
     /// Loads the drivers of all devices.
     Coldplug,
@@ -44,7 +52,11 @@ pub(super) enum Purpose {
     MountRoot,
     /// Writes a little to data and asks how much is free.
     ProbeData,
+    /// Loads the kernel's own watchdog, for want of a hardware one.
+    Softdog,
     /// A shell on the console; whoever asked is told of its end.
+    /// It does not outlive PID 1's crash, as the console that waits for it does not.
+    #[serde(skip)]
     Shell(SyncSender<Result<(), String>>),
     /// Unmounts data.
     UnmountData,
@@ -74,6 +86,7 @@ impl Pid1 {
                     answer: Some(answer),
                     give_up_at,
                 });
+                self.hand_on();
             }
             Err(why) => self.job_done(purpose, Err(why)),
         }
@@ -81,7 +94,9 @@ impl Pid1 {
 
     /// Starts a shell on a terminal.
     pub(super) fn start_shell(&mut self, tty: &OwnedFd, reply: SyncSender<Result<(), String>>) {
-        let spawned = make_cgroup("pilot/shell").and_then(|cgroup| {
+        self.helpers_started += 1;
+        let group = format!("pilot/shell-{}", self.helpers_started);
+        let spawned = new_cgroup(&group).and_then(|cgroup| {
             let folder = cgroup.open().map_err(|e| e.to_string())?;
             let child = supervise::spawn::Command {
                 program: "/usr/bin/busybox",
@@ -143,7 +158,7 @@ impl Pid1 {
             let _ = job.cgroup.kill();
             let _ = job.child.signal(rustix::process::Signal::KILL);
             self.empty_groups.push(job.cgroup);
-            self.left_behind += 1;
+            self.left_behind.push(job.child.pid);
             supervise::warning!("a helper ({:?}) was given up", job.purpose);
             self.job_done(job.purpose, Err("it did not end in time".to_owned()));
         }
@@ -160,7 +175,7 @@ impl Pid1 {
         input: Option<&OwnedFd>,
     ) -> Result<(Child, Cgroup, OwnedFd), String> {
         self.helpers_started += 1;
-        let cgroup = make_cgroup(&format!("pilot/helpers/{}", self.helpers_started))?;
+        let cgroup = new_cgroup(&format!("pilot/helpers/{}", self.helpers_started))?;
         let (answer, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(|e| e.to_string())?;
         let mut fds = vec![(write.as_fd(), ANSWER_FD)];

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
+use serde::{Deserialize, Serialize};
 use supervise::status::DataState;
 
 use super::{Pid1, jobs::Purpose};
@@ -77,7 +78,7 @@ impl Pid1 {
             return;
         }
         match self.data_asked {
-            Some(since) if now.saturating_sub(since) >= DATA_HANGS_AFTER => {
+            Some(since) if self.data_hangs(now.saturating_sub(since)) => {
                 let silence = Duration::from_secs(now.saturating_sub(since).as_secs());
                 if self.data != DataState::Hanging(silence) {
                     if !matches!(self.data, DataState::Hanging(_)) {
@@ -96,6 +97,26 @@ impl Pid1 {
         }
     }
 
+    /// Whether so long a silence is the disk's: a question that has not got a CPU yet is no evidence.
+    fn data_hangs(&self, silence: Duration) -> bool {
+        let hung = matches!(self.data, DataState::Hanging(_));
+        silence >= DATA_HANGS_AFTER
+            && (hung || silence >= DATA_HANGS_FOR_SURE || self.probe_waits_for_disk())
+    }
+
+    fn probe_waits_for_disk(&self) -> bool {
+        let mut jobs = self.jobs.iter();
+        let probe = jobs.find(|job| matches!(job.purpose, Purpose::ProbeData));
+        probe.is_some_and(|job| {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", job.pid()));
+            // The state follows the name, which may hold anything (proc_pid_stat(5)).
+            stat.is_ok_and(|stat| {
+                let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+                rest.trim_start().starts_with('D')
+            })
+        })
+    }
+
     /// Data answered.
     pub(super) fn data_was_probed(&mut self, result: Result<String, String>, now: Duration) {
         self.data_asked = None;
@@ -105,6 +126,7 @@ impl Pid1 {
         });
         match answer {
             Ok(probe) => {
+                self.reserve_is(probe.reserve_is_given);
                 self.data = DataState::Mounted {
                     total: probe.total,
                     free: probe.free,
@@ -116,10 +138,19 @@ impl Pid1 {
             }
         }
     }
+
+    fn reserve_is(&mut self, given: bool) {
+        match (self.reserve_is_given, given) {
+            (false, true) => supervise::error!("data is full: its reserve was given back"),
+            (true, false) => supervise::info!("data has room again: its reserve was made anew"),
+            (true, true) | (false, false) => {}
+        }
+        self.reserve_is_given = given;
+    }
 }
 
 /// A write of `keep` under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Written {
     /// What is being written is what there is.
     AsItIs,
@@ -145,6 +176,8 @@ fn unix_now() -> u64 {
 const WRITE_PATIENCE: Duration = Duration::from_secs(20);
 /// A healthy disk answers a small write well within this.
 const DATA_HANGS_AFTER: Duration = Duration::from_secs(3);
+/// Whatever the process that asks is doing.
+const DATA_HANGS_FOR_SURE: Duration = Duration::from_secs(60);
 const ASK_DATA_EVERY: Duration = Duration::from_secs(5);
 /// The question itself shows how long the disk hangs; it is withdrawn only by its answer.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 86_400);

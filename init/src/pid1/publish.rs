@@ -8,7 +8,7 @@ use supervise::{
     status::{BoxStatus, DataState, Notice, NoticeLevel, StepOutcome},
 };
 
-use super::{Pid1, roles::Role};
+use super::{Pid1, replace::HELD_BACK, roles::Role};
 
 impl Pid1 {
     /// The state of the box now.
@@ -32,6 +32,7 @@ impl Pid1 {
             net: self.net.clone(),
             notices: self.notices(),
             log: self.log_tail.clone(),
+            guard: crate::guard::report(&self.vitals),
             going_down: self.down.as_ref().map(|down| down.purpose().to_owned()),
         }
     }
@@ -83,8 +84,27 @@ impl Pid1 {
         }
     }
 
+    /// Roles that failed too often, with the reason.
+    fn held_back(&self) -> impl Iterator<Item = Notice> + '_ {
+        Role::ALL.into_iter().filter_map(|role| {
+            let unit = self.table.get(&role.unit())?;
+            let wait = unit.life.retry_in(self.last_turn);
+            let why = self.replaced.why[role.index()]?;
+            (wait >= HELD_BACK).then(|| {
+                bad(format!(
+                    "The {} stopped working too often and is tried again in {} s. The last time, \
+                     {why}.",
+                    role.name(),
+                    wait.as_secs()
+                ))
+            })
+        })
+    }
+
     fn notices(&self) -> Vec<Notice> {
         let mut notices = self.trouble.clone();
+        notices.extend(self.held_back());
+        notices.extend(self.succession.notice());
         match &self.data {
             DataState::Absent(why) => {
                 notices.push(bad(format!("The data disk can't be used: {why}")))
@@ -93,8 +113,12 @@ impl Pid1 {
                 "The data disk has not answered for {} s. Services that need it are stuck with it.",
                 since.as_secs()
             ))),
+            DataState::Mounted { .. } if self.reserve_is_given => {
+                notices.push(bad(RESERVE.to_owned()))
+            }
             DataState::Mounted { .. } | DataState::Pending => {}
         }
+        notices.extend(self.managers_notices.iter().cloned());
         for report in self.boot.reports() {
             if let StepOutcome::Failed {
                 why, consequence, ..
@@ -107,15 +131,19 @@ impl Pid1 {
                 )));
             }
         }
-        if self.left_behind > 0 {
+        if !self.left_behind.is_empty() {
             notices.push(care(format!(
                 "{} process(es) of ours are stuck in the kernel and were left behind.",
-                self.left_behind
+                self.left_behind.len()
             )));
         }
         notices
     }
 }
+
+/// Said while the reserve is given back.
+const RESERVE: &str = "The data disk is full. The server has given its reserve of 16 MiB back, so \
+                       that things can still be deleted: delete what is not needed.";
 
 pub(super) fn bad(text: String) -> Notice {
     Notice {

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use rustix::system::RebootCommand;
+use serde::{Deserialize, Serialize};
 use supervise::control::Power;
 
 use super::{
@@ -17,16 +18,17 @@ use super::{
     start::make_cgroup,
     table::Unit,
 };
+use crate::helper::{CLEAN, answer};
 
 /// A shutdown under way.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Down {
     power: Power,
     phase: Phase,
     give_up_at: Duration,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     /// The services with this stop order or a higher one are ending.
     Services(u32),
@@ -57,6 +59,7 @@ impl Pid1 {
             return;
         }
         supervise::info!("going down: {power:?}");
+        say("begins");
         let down = Down {
             power,
             phase: Phase::Services(u32::MAX),
@@ -119,8 +122,11 @@ impl Pid1 {
 
     /// Data is unmounted, or could not be.
     pub(super) fn unmounted(&mut self, result: Result<String, String>, now: Duration) {
-        match result {
-            Ok(_) => say("data is cleanly unmounted"),
+        let answer = result.and_then(|answer| {
+            serde_json::from_str::<answer::Unmounted>(&answer).map_err(|e| e.to_string())
+        });
+        match answer {
+            Ok(answer) => say(&how_it_went(&answer)),
             Err(why) => say(&format!("data could not be unmounted: {why}")),
         }
         self.enter(Phase::Final, now);
@@ -217,6 +223,24 @@ fn lives(unit: &Unit) -> bool {
 
 fn order_of(unit: &Unit) -> u32 {
     unit.service().map_or(0, |service| service.spec.stop_order)
+}
+
+/// What became of data, for people.
+fn how_it_went(answer: &answer::Unmounted) -> String {
+    let answer::Unmounted {
+        clean,
+        how,
+        holders,
+    } = answer;
+    let held = match holders.as_slice() {
+        [] => String::new(),
+        holders => format!("; held by {}", holders.join(", ")),
+    };
+    match clean {
+        true if how == CLEAN => "data is cleanly unmounted".to_owned(),
+        true => format!("data is clean: {how}{held}"),
+        false => format!("data is NOT cleanly unmounted: {how}{held}"),
+    }
 }
 
 /// To the kernel's log, as `logd` is gone by now.

@@ -75,10 +75,16 @@ impl Sockets {
         Ok(Some(listener))
     }
 
-    /// Gives up the ports that are neither the door's own nor among `wanted`.
-    pub fn close_ports_but(&mut self, wanted: &[u16]) {
+    /// Gives up the ports that are neither the door's own nor among `wanted`, and says which. Each
+    /// stays open for as long as the front holds it.
+    pub fn close_ports_but(&mut self, wanted: &[u16]) -> Vec<u16> {
+        let unwanted = |port: &u16, _: &mut Arc<OwnedFd>| {
+            ![HTTPS, HTTP, PROBE].contains(port) && !wanted.contains(port)
+        };
         self.door
-            .retain(|port, _| [HTTPS, HTTP, PROBE].contains(port) || wanted.contains(port));
+            .extract_if(.., unwanted)
+            .map(|(port, _)| port)
+            .collect()
     }
 }
 

@@ -28,7 +28,9 @@ impl Pid1 {
             return;
         };
         let started = match &unit.kind {
-            Kind::Role(role) => self.start_role(*role, &unit.log.clone()),
+            Kind::Role(role) => {
+                self.start_role(*role, unit.life.generation() + 1, &unit.log.clone())
+            }
             Kind::Service(_) => self.start_service(name),
         };
         let Some(unit) = self.table.get_mut(name) else {
@@ -44,6 +46,8 @@ impl Pid1 {
                 unit.child = Some(child);
                 unit.cgroup = Some(cgroup);
                 unit.control = control.map(Outbox::new);
+                // Known to a successor before it is of any use.
+                self.hand_on();
                 self.unit_started(name, now);
             }
             Err(why) => {
@@ -55,8 +59,9 @@ impl Pid1 {
         self.changed();
     }
 
-    fn start_role(&self, role: Role, log: &LogPair) -> Result<Started, String> {
-        let cgroup = make_cgroup(&format!("pilot/{}", role.name()))?;
+    fn start_role(&self, role: Role, run: u64, log: &LogPair) -> Result<Started, String> {
+        // The last run's may still hold a process that was left behind.
+        let cgroup = new_cgroup(&format!("pilot/{}-{run}", role.name()))?;
         cgroup.limit(&role.limits()).map_err(|e| e.to_string())?;
         let (control, theirs) = seqpacket_pair().map_err(|e| e.to_string())?;
         // Each of them waits on its own thread for what PID 1 says.
@@ -92,15 +97,11 @@ impl Pid1 {
         })
     }
 
-    fn start_service(&self, name: &UnitName) -> Result<Started, String> {
+    fn start_service(&mut self, name: &UnitName) -> Result<Started, String> {
+        let id = name.service_id().ok_or("its name is no service's")?;
+        let group = self.fresh_group(&format!("services/{id}"))?;
         let unit = self.table.get(name).ok_or("it is gone")?;
         let service = unit.service().ok_or("it is no service")?;
-        let id = name.service_id().ok_or("its name is no service's")?;
-        let group = make_cgroup(&format!("services/{id}"))?;
-        if group.is_populated() {
-            let _ = group.kill();
-            return Err("processes of its last run are still ending".to_owned());
-        }
         group
             .limit(&service.spec.limits)
             .map_err(|e| e.to_string())?;
@@ -124,6 +125,18 @@ impl Pid1 {
             cgroup: group,
             control: None,
         })
+    }
+
+    /// A service's group without what its last run left there, made anew: see [`Cgroup::kill`].
+    fn fresh_group(&mut self, path: &str) -> Result<Cgroup, String> {
+        let old = make_cgroup(path)?;
+        self.empty_groups.retain(|group| *group != old);
+        if old.is_populated() {
+            let _ = old.kill();
+            return Err("processes of its last run are still ending".to_owned());
+        }
+        old.remove().map_err(|e| e.to_string())?;
+        make_cgroup(path)
     }
 
     /// Spawns one of our own programs with the usual surroundings.
@@ -165,7 +178,7 @@ impl Pid1 {
     }
 
     /// All that a role's new process must know.
-    fn brief(&mut self, role: Role, now: Duration) {
+    pub(super) fn brief(&mut self, role: Role, now: Duration) {
         match role {
             Role::Front => {
                 for (port, listener) in self.sockets.door.clone() {
@@ -280,6 +293,11 @@ struct Started {
 /// A control group below the hierarchy's root.
 pub(super) fn make_cgroup(path: &str) -> Result<Cgroup, String> {
     Cgroup::create(Path::new(CGROUPS), path).map_err(|e| e.to_string())
+}
+
+/// The same, new for a run of its own.
+pub(super) fn new_cgroup(path: &str) -> Result<Cgroup, String> {
+    Cgroup::create_anew(Path::new(CGROUPS), path).map_err(|e| e.to_string())
 }
 
 /// For jitter alone.

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     boot::{Action, Step},
+    cmdline::Data,
     helper::answer,
     keep::Keep,
     kmsg, mounts, root,
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// What came of a step at once.
-enum Begun {
+pub(super) enum Begun {
     /// Done.
     Done,
     /// It ends later.
@@ -39,7 +40,11 @@ impl Pid1 {
         }
         while let Some(step) = self.boot.overdue(now) {
             let limit = step.deadline.as_secs();
-            self.step_failed(step.action, format!("it did not end within {limit} s"));
+            let why = match super::netview::trouble(&self.net) {
+                Some(why) if step.action == Action::Network => why.trim_end_matches('.').to_owned(),
+                _ => format!("it did not end within {limit} s"),
+            };
+            self.step_failed(step.action, why);
         }
         if now >= self.hunt_at {
             self.hunt_at = now + HUNT_EVERY;
@@ -72,18 +77,29 @@ impl Pid1 {
                 self.start_job(Purpose::MountRoot, &args, step.deadline);
                 Ok(Begun::Pending)
             }
-            Action::Watchdog => self.arm_watchdog(),
+            Action::Watchdog => self.find_watchdog(step.deadline),
+            Action::Keep if self.cmdline.keeps_nothing => {
+                Ok(Begun::Skipped("this machine has none".to_owned()))
+            }
+            Action::Data if self.cmdline.data == Data::Mounted => {
+                self.data_mounted(r#"{"device":"","total":0,"free":0,"made":false,"notes":[]}"#);
+                return;
+            }
             // Found by `hunt`.
             Action::Data | Action::Keep | Action::RootDevice => Ok(Begun::Pending),
         };
+        self.begun(step.action, begun);
+    }
+
+    fn begun(&mut self, action: Action, begun: Result<Begun, String>) {
         match begun {
-            Ok(Begun::Done) => self.step_done(step.action),
+            Ok(Begun::Done) => self.step_done(action),
             Ok(Begun::Pending) => {}
             Ok(Begun::Skipped(why)) => {
-                self.boot.skipped(step.action, why);
+                self.boot.skipped(action, why);
                 self.changed();
             }
-            Err(why) => self.step_failed(step.action, why),
+            Err(why) => self.step_failed(action, why),
         }
     }
 
@@ -161,7 +177,7 @@ impl Pid1 {
             }
             _ => {
                 let mut args = vec!["mount-data", "--device", &device_text];
-                if self.cmdline.data_mapper {
+                if self.cmdline.data == Data::Mapper {
                     args.push("--mapper");
                 }
                 self.start_job(Purpose::MountData, &args, DATA_PATIENCE);
@@ -231,14 +247,13 @@ impl Pid1 {
         Ok(Begun::Done)
     }
 
-    fn start_network(&mut self) -> Result<Begun, String> {
-        let config = NetConfig {
-            hostname: Some(self.keep.hostname.clone()),
-            bridge: Some(Bridge::default()),
-            ..NetConfig::default()
+    pub(super) fn start_network(&mut self) -> Result<Begun, String> {
+        let (to_main, vitals) = (self.to_main.clone(), self.vitals.clone());
+        let prepare = move || {
+            crate::crash::protect_thread();
+            vitals.net().is_me();
         };
-        let to_main = self.to_main.clone();
-        let handle = net::spawn(config, move |status| {
+        let handle = net::spawn_prepared(self.net_config(), prepare, move |status| {
             // A full queue: `main` is behind; the next change tells it all again.
             let _ = to_main.send(Message::Net(Box::new(status)));
         })
@@ -247,17 +262,53 @@ impl Pid1 {
         Ok(Begun::Pending)
     }
 
-    fn arm_watchdog(&mut self) -> Result<Begun, String> {
-        if watchdog::candidates(Path::new("/sys")).is_ok_and(|found| found.is_empty()) {
-            return Ok(Begun::Skipped(
-                "this machine has no hardware watchdog".to_owned(),
-            ));
+    /// The bridge only once its drivers are there: asked for earlier, the kernel would load them
+    /// itself and keep `net` waiting meanwhile.
+    fn net_config(&self) -> NetConfig {
+        NetConfig {
+            hostname: Some(self.keep.hostname.clone()),
+            bridge: self.drivers_done.map(|_| Bridge::default()),
+            ..NetConfig::default()
         }
+    }
+
+    fn find_watchdog(&mut self, patience: Duration) -> Result<Begun, String> {
+        if watchdog::candidates(Path::new("/sys")).is_ok_and(|found| found.is_empty()) {
+            self.start_job(Purpose::Softdog, &["load", watchdog::SOFTWARE], patience);
+            return Ok(Begun::Pending);
+        }
+        self.arm_watchdog()
+    }
+
+    /// The kernel's own watchdog was loaded, or can't be: then the box does without.
+    fn softdog_loaded(&mut self, result: Result<String, String>) {
+        let loaded = result.and_then(|answer| {
+            let modules: answer::Modules =
+                serde_json::from_str(&answer).map_err(|e| e.to_string())?;
+            match modules.failed.into_iter().next() {
+                Some(why) => Err(why),
+                None => Ok(()),
+            }
+        });
+        let begun = match loaded {
+            Ok(()) => self.arm_watchdog(),
+            Err(why) => Ok(Begun::Skipped(format!(
+                "this machine has no hardware watchdog, and {why}"
+            ))),
+        };
+        self.begun(Action::Watchdog, begun);
+    }
+
+    fn arm_watchdog(&mut self) -> Result<Begun, String> {
         let armed =
             watchdog::arm(Path::new("/sys"), WATCHDOG_TIMEOUT).map_err(|e| e.to_string())?;
         let seconds = armed.timeout.as_secs();
+        let help = match armed.hardware {
+            true => "",
+            false => ", unless its kernel hangs too: there is no hardware watchdog",
+        };
         supervise::info!(
-            "watchdog {} resets a box that hangs for {seconds} s",
+            "watchdog {} resets a box that hangs for {seconds} s{help}",
             armed.identity
         );
         if armed.caused_last_boot {
@@ -301,6 +352,7 @@ impl Pid1 {
             (Purpose::MountData, Ok(answer)) => self.data_mounted(&answer),
             (Purpose::MountData, Err(why)) => self.step_failed(Action::Data, why),
             (Purpose::ProbeData, result) => self.data_was_probed(result, now),
+            (Purpose::Softdog, result) => self.softdog_loaded(result),
             (Purpose::Shell(reply), result) => {
                 let _ = reply.try_send(result.map(|_| ()));
             }
@@ -311,6 +363,11 @@ impl Pid1 {
 
     fn drivers_settled(&mut self, now: Duration) {
         self.drivers_done = Some(now);
+        if let Some(net) = &self.net_thread
+            && let Err(e) = net.configure(self.net_config())
+        {
+            supervise::warning!("no bridge for services: {e}");
+        }
         if let Err(e) = self.buttons.look(Path::new("/sys")) {
             supervise::warning!("power button: {e}");
         }
@@ -361,6 +418,7 @@ impl Pid1 {
     pub(super) fn net_is(&mut self, status: &net::NetStatus) {
         if status.reachable() {
             self.step_done(Action::Network);
+            self.boot.made_up(Action::Network, super::now());
         }
         write_resolv_conf(status);
         self.net = super::netview::summary(status);
@@ -411,10 +469,10 @@ fn kernel_settings() -> Result<Begun, String> {
     {
         trouble.push(format!("Ctrl-Alt-Del: {errno}"));
     }
-    for group in ["pilot/init", "pilot/helpers", "services"] {
+    for group in [OWN_GROUP, "pilot/helpers", "services"] {
         trouble.extend(super::start::make_cgroup(group).err());
     }
-    let own = format!("{}/pilot/init/cgroup.procs", super::start::CGROUPS);
+    let own = format!("{}/{OWN_GROUP}/cgroup.procs", super::start::CGROUPS);
     trouble.extend(fs::write(&own, "0").err().map(|e| format!("{own}: {e}")));
     if trouble.is_empty() {
         Ok(Begun::Done)
@@ -453,6 +511,11 @@ const SETTINGS: &[(&str, &str)] = &[
     // A container's process needs pids; so do the box's own, whatever the container does.
     ("/proc/sys/kernel/pid_max", "131072"),
 ];
+
+/// PID 1's own control group. liblxc makes containers' groups below that of PID 1, so that no limit
+/// of a service's group would hold for its container, unless PID 1's has this name: that one it takes
+/// for the hierarchy's root (`prune_init_scope`).
+const OWN_GROUP: &str = "init.scope";
 
 /// The name of a box that nobody has named.
 const DEFAULT_NAME: &str = "pilotlight";

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use supervise::{
     backoff::{Backoff, Policy},
     unit::{Exit, UnitInfo, UnitName, UnitState},
 };
 
 /// The life of one unit, without its process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Life {
     state: State,
     since: Duration,
@@ -18,13 +19,26 @@ pub struct Life {
     restarts: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
-    BackingOff { until: Duration, last: Exit },
+    BackingOff {
+        until: Duration,
+        last: Exit,
+    },
     Ended(Exit),
-    Running { pid: u32 },
+    Killed {
+        pid: u32,
+        asked_for: bool,
+        stuck_at: Duration,
+    },
+    Running {
+        pid: u32,
+    },
     Stopped,
-    Stopping { pid: u32, kill_at: Duration },
+    Stopping {
+        pid: u32,
+        kill_at: Duration,
+    },
 }
 
 /// What is to be done for a unit now.
@@ -34,6 +48,8 @@ pub enum Due {
     Kill,
     /// Start it.
     Start,
+    /// It was killed a while ago and is still there: the kernel holds it (disk wait).
+    Stuck,
 }
 
 impl Life {
@@ -60,9 +76,17 @@ impl Life {
 
     /// It could not be started, or its process ended.
     pub fn ended(&mut self, exit: Exit, now: Duration, random: u32) {
-        let asked_for = matches!(self.state, State::Stopping { .. });
+        let asked_for = match self.state {
+            State::Killed { asked_for, .. } => asked_for,
+            State::Stopping { .. } => true,
+            State::BackingOff { .. } | State::Ended(_) | State::Running { .. } | State::Stopped => {
+                false
+            }
+        };
         let ran_for = match self.state {
-            State::Running { .. } | State::Stopping { .. } => now.saturating_sub(self.since),
+            State::Killed { .. } | State::Running { .. } | State::Stopping { .. } => {
+                now.saturating_sub(self.since)
+            }
             State::BackingOff { .. } | State::Ended(_) | State::Stopped => Duration::ZERO,
         };
         let next = if !self.wanted {
@@ -104,7 +128,7 @@ impl Life {
                 );
                 true
             }
-            State::Stopping { .. } => false,
+            State::Killed { .. } | State::Stopping { .. } => false,
             State::BackingOff { .. } | State::Ended(_) | State::Stopped => {
                 let next = match &self.state {
                     State::BackingOff { last, .. } if again => State::BackingOff {
@@ -119,10 +143,36 @@ impl Life {
         }
     }
 
+    /// It no longer works and is being killed. Returns whether there is a process to kill.
+    pub fn condemn(&mut self, now: Duration) -> bool {
+        let State::Running { pid } = self.state else {
+            return false;
+        };
+        self.state = State::Killed {
+            pid,
+            asked_for: false,
+            stuck_at: now + KILL_PATIENCE,
+        };
+        true
+    }
+
     /// It is wanted: started at once unless it runs or is on its way out.
     pub fn want(&mut self) {
         self.wanted = true;
         self.backoff.reset();
+    }
+
+    /// It has been verified to work: its failures so far are forgotten.
+    pub fn verified(&mut self) {
+        self.backoff.reset();
+    }
+
+    /// For how long it is held back.
+    pub fn retry_in(&self, now: Duration) -> Duration {
+        match &self.state {
+            State::BackingOff { until, .. } => until.saturating_sub(now),
+            _ => Duration::ZERO,
+        }
     }
 
     /// What is to be done now, if anything.
@@ -130,9 +180,16 @@ impl Life {
         match &mut self.state {
             State::Stopped | State::Ended(_) if self.wanted => Some(Due::Start),
             State::BackingOff { until, .. } if self.wanted && now >= *until => Some(Due::Start),
-            State::Stopping { kill_at, .. } if now >= *kill_at => {
-                // Asked for again after a while: the kernel may hold it (disk wait).
-                *kill_at = now + KILL_AGAIN;
+            State::Killed { stuck_at, .. } if now >= *stuck_at => {
+                *stuck_at = now + KILL_PATIENCE;
+                Some(Due::Stuck)
+            }
+            State::Stopping { pid, kill_at } if now >= *kill_at => {
+                self.state = State::Killed {
+                    pid: *pid,
+                    asked_for: true,
+                    stuck_at: now + KILL_PATIENCE,
+                };
                 Some(Due::Kill)
             }
             _ => None,
@@ -143,6 +200,7 @@ impl Life {
     pub fn next_deadline(&self) -> Option<Duration> {
         match &self.state {
             State::BackingOff { until, .. } if self.wanted => Some(*until),
+            State::Killed { stuck_at, .. } => Some(*stuck_at),
             State::Stopping { kill_at, .. } => Some(*kill_at),
             State::Stopped | State::Ended(_) if self.wanted => Some(Duration::ZERO),
             _ => None,
@@ -152,7 +210,9 @@ impl Life {
     /// Its process, while there is one.
     pub fn pid(&self) -> Option<u32> {
         match self.state {
-            State::Running { pid } | State::Stopping { pid, .. } => Some(pid),
+            State::Killed { pid, .. } | State::Running { pid } | State::Stopping { pid, .. } => {
+                Some(pid)
+            }
             State::BackingOff { .. } | State::Ended(_) | State::Stopped => None,
         }
     }
@@ -182,7 +242,7 @@ impl Life {
             State::Ended(exit) => UnitState::Ended(*exit),
             State::Running { .. } => UnitState::Running,
             State::Stopped => UnitState::Stopped,
-            State::Stopping { .. } => UnitState::Stopping,
+            State::Killed { .. } | State::Stopping { .. } => UnitState::Stopping,
         };
         UnitInfo {
             unit: unit.clone(),
@@ -201,8 +261,9 @@ impl Life {
     }
 }
 
-/// Between two attempts to kill what does not end.
-const KILL_AGAIN: Duration = Duration::from_secs(1);
+/// What is killed is gone within some hundred milliseconds also on a loaded box, unless the kernel
+/// waits for something on its behalf.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -235,9 +296,24 @@ mod tests {
         assert!(life.stop(false, S(3), S(1)));
         assert_eq!((life.due(S(3)), life.due(S(4))), (None, Some(Due::Kill)));
         assert_eq!(life.due(S(4)), None, "not at once again");
-        life.ended(Exit::Signal(9), S(5), 0);
+        assert_eq!(life.due(S(6)), Some(Due::Stuck));
+        life.ended(Exit::Signal(9), S(7), 0);
         assert!(life.is_over());
         assert_eq!((life.due(S(999)), life.next_deadline()), (None, None));
+    }
+
+    #[test]
+    fn what_is_condemned_and_stuck_is_replaced_after_its_back_off() {
+        let mut life = running();
+        assert!(life.condemn(S(1)));
+        assert!(!life.condemn(S(1)), "once is enough");
+        assert_eq!((life.pid(), life.due(S(2))), (Some(10), None));
+        assert_eq!(life.next_deadline(), Some(S(1) + KILL_PATIENCE));
+        assert_eq!(life.due(S(3)), Some(Due::Stuck));
+        // Whoever was told so treats it as ended.
+        life.ended(Exit::Signal(9), S(3), 0);
+        assert_eq!((life.pid(), life.due(S(3))), (None, None));
+        assert_eq!(life.due(S(3) + Policy::ROLE.first), Some(Due::Start));
     }
 
     #[test]

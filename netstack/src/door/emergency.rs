@@ -24,6 +24,10 @@ pub(super) fn page(view: Option<&EmergencyView>, age: Duration) -> String {
         page.parts(view, age);
         let failed = view.boot.iter().filter(|step| !step.failure.is_empty());
         page.list("This start of the server", failed.map(boot_line));
+        page.list(
+            "Parts that stopped working",
+            view.guard.iter().map(|event| escape(event)),
+        );
         page.facts(view, age);
         page.log(&view.log);
     }
@@ -245,6 +249,7 @@ mod tests {
             }],
             data: "The data disk has not answered for 12 s.".into(),
             notices: vec!["The clock is <wrong>.".into()],
+            guard: vec!["The manager was replaced 4 s ago: its pool ran no task.".into()],
             log: (0..500).map(|n| format!("line {n} of the log")).collect(),
         }
     }
@@ -256,6 +261,7 @@ mod tests {
             "The control service has not answered for 2 min 14 s.",
             "The data disk has not answered for 12 s.",
             "The clock is &lt;wrong&gt;.",
+            "The manager was replaced 4 s ago",
             "⬢ Failing",
             "data: There is no data disk.",
             "up for 1 d 1 h",

@@ -26,6 +26,8 @@ pub struct EmergencyView {
     pub data: String,
     /// What the owner should know, most pressing first.
     pub notices: Vec<String>,
+    /// When PID 1's guard found a part silent, why, and what it did: sentences, newest first.
+    pub guard: Vec<String>,
     /// The last log lines, oldest first.
     pub log: Vec<String>,
 }

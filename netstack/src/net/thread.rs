@@ -60,6 +60,18 @@ pub fn spawn(
     config: NetConfig,
     on_status: impl FnMut(NetStatus) + Send + 'static,
 ) -> Result<NetHandle, NetError> {
+    spawn_prepared(config, || {}, on_status)
+}
+
+/// The same with something that the thread does before all else.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn spawn_prepared(
+    config: NetConfig,
+    prepare: impl FnOnce() + Send + 'static,
+    on_status: impl FnMut(NetStatus) + Send + 'static,
+) -> Result<NetHandle, NetError> {
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let turns = Arc::new(AtomicU64::new(0));
@@ -76,7 +88,10 @@ pub fn spawn(
     let thread = Builder::new()
         .name("net".to_owned())
         .stack_size(STACK)
-        .spawn(move || runner.run())?;
+        .spawn(move || {
+            prepare();
+            runner.run();
+        })?;
     Ok(NetHandle {
         commands,
         waker,

@@ -9,6 +9,7 @@ pub(super) fn parse(text: &str) -> Result<Rule, VersionError> {
         text,
         at: 0,
         depth: 0,
+        atoms: 0,
     };
     let parsed = match text.starts_with(' ') {
         true => Err("it begins with a space"),
@@ -29,6 +30,7 @@ struct Parser<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    atoms: usize,
 }
 
 type Parsed<T> = Result<T, &'static str>;
@@ -58,7 +60,6 @@ impl<'a> Parser<'a> {
     fn range(&mut self) -> Parsed<Rule> {
         let mut rule = self.atom()?;
         let mut either = false;
-        let mut atoms = 1;
         loop {
             self.spaces();
             if self.eat("||") {
@@ -69,10 +70,6 @@ impl<'a> Parser<'a> {
                 return Ok(rule);
             }
             self.spaces();
-            atoms += 1;
-            if atoms > ATOMS {
-                return Err("it has too many parts");
-            }
             let next = Box::new(self.atom()?);
             let before = Box::new(rule);
             rule = if either {
@@ -87,6 +84,10 @@ impl<'a> Parser<'a> {
         self.depth += 1;
         if self.depth > DEPTH {
             return Err("it is nested too deeply");
+        }
+        self.atoms += 1;
+        if self.atoms > ATOMS {
+            return Err("it has too many parts");
         }
         let rule = self.atom_within();
         self.depth -= 1;
@@ -188,5 +189,6 @@ const COMPARISONS: [(&str, Comparison); 8] = [
 /// Levels of parentheses and negations, at most: parsing and evaluating them recurses.
 const DEPTH: usize = 64;
 
-/// Parts joined by operators, at most: evaluating them recurses, too.
+/// Parts of a range, at most: evaluating them recurses, too, and each takes a hundred times its
+/// text in memory.
 const ATOMS: usize = 1024;

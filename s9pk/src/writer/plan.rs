@@ -17,9 +17,10 @@ use crate::{
 };
 
 /// The order of a package's root table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Order {
     /// By name, as the packer writes new packages.
+    #[default]
     Fresh,
     /// What is read first comes first, as it writes packages again that it had read.
     Rewritten,
@@ -41,18 +42,22 @@ struct Place<'d, 'a> {
 
 impl<'d, 'a> Plan<'d, 'a> {
     /// Breadth first: a table gives its entries their places as it is placed itself.
-    pub(super) fn new(draft: &'d Draft<'a>, order: Order) -> Result<Self, Error> {
+    pub(super) fn new(draft: &'d Draft<'a>) -> Result<Self, Error> {
         let mut places = vec![Place::directory(String::new(), String::new(), &draft.root)];
         let mut queue = VecDeque::from([(0, &draft.root)]);
         let mut end = limits::HEADER_SIZE;
         let mut tables = 0;
         while let Some((parent, directory)) = queue.pop_front() {
             let mut children = list(&places[parent].path, directory)?;
-            let order = if parent == 0 { order } else { Order::Fresh };
+            let order = if parent == 0 {
+                draft.order
+            } else {
+                Order::Fresh
+            };
             children.sort_by(|(left, _), (right, _)| order.key(left).cmp(&order.key(right)));
             let size = toc::size(children.iter().map(|(place, _)| &place.entry));
             tables += size;
-            check_table(&places[parent].path, size, tables)?;
+            check_table(&places[parent].path, size, tables, directory.max_size)?;
             if parent == 0 {
                 places[0].set_place(&mut end, size);
             }
@@ -226,7 +231,16 @@ fn list<'d, 'a>(path: &str, directory: &'d Directory<'a>) -> Result<Listed<'d, '
         .collect()
 }
 
-fn check_table(path: &str, size: u64, all: u64) -> Result<(), Error> {
+fn check_table(path: &str, size: u64, all: u64, signed: Option<u64>) -> Result<(), Error> {
+    if let Some(limit) = signed.filter(|limit| size > *limit) {
+        return Err(Error::TocTooLarge {
+            path: path.to_owned(),
+            position: 0,
+            size,
+            limit,
+            reason: "what was signed of the package; files can't be added to a filtered one",
+        });
+    }
     if size <= limits::TOC_SIZE && all <= limits::ALL_TOCS_SIZE {
         return Ok(());
     }

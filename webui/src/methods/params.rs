@@ -36,6 +36,13 @@ pub(super) struct PowerParams {
     pub(super) how: How,
 }
 
+#[cfg(feature = "fault")]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FaultParams {
+    pub(super) kind: String,
+}
+
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum How {
@@ -77,5 +84,11 @@ pub(super) const HOW: Param = Param {
 pub(super) const ROLE: Param = Param {
     name: "role",
     schema: r#"{"type":"string","enum":["front","manager","logd"]}"#,
+    required: true,
+};
+#[cfg(feature = "fault")]
+pub(super) const KIND: Param = Param {
+    name: "kind",
+    schema: r#"{"type":"string"}"#,
     required: true,
 };

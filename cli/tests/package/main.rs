@@ -1,10 +1,12 @@
 //! `pilot s9pk` as its users run it. Images need `mksquashfs`, which `cargo boot` installs.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Output},
-};
+mod folder;
+mod images;
+mod trust;
+
+use std::fs;
+
+use folder::{Folder, samples};
 
 #[test]
 fn a_service_toml_becomes_a_package_that_verifies_and_is_the_same_each_time() {
@@ -55,6 +57,22 @@ fn an_extracted_package_is_packed_again_and_compared() {
 }
 
 #[test]
+fn a_filtered_package_is_extracted_and_packed_to_the_same_bytes() {
+    let folder = Folder::new("filtered");
+    let sample = |name: &str| samples().join(name).to_str().unwrap().to_owned();
+    let (whole, key) = (sample("two-arch.s9pk"), sample("keys/a.pem"));
+    let select = [
+        "s9pk", "select", &whole, "--arch", "x86_64", "-o", "one.s9pk",
+    ];
+    folder.pilot(&select);
+    assert!(folder.read("one.s9pk") == fs::read(sample("two-arch.x86_64.s9pk")).unwrap());
+    let said = folder.pilot(&["s9pk", "extract", "one.s9pk", "tree/"]);
+    assert!(said.contains("tree.left-out.json"), "{said}");
+    folder.pilot(&["s9pk", "pack", "tree/", "-o", "again.s9pk", "--key", &key]);
+    assert!(folder.read("again.s9pk") == folder.read("one.s9pk"));
+}
+
+#[test]
 fn what_is_damaged_or_odd_is_refused_in_words() {
     let folder = Folder::new("refused");
     let verify = |name: &str, more: &[&str]| {
@@ -93,78 +111,23 @@ fn a_package_that_is_not_complete_is_not_made() {
     assert_eq!(left.len(), 2, "key and source: {left:?}");
 }
 
-/// A folder of a test, gone when it passes.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("pilot-s9pk-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn write_service(&self) {
-        let write = |path: &str, text: &str| {
-            let path = self.0.join("source").join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        write("service.toml", SERVICE);
-        write("icon.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>");
-        write("LICENSE.md", "MIT");
-        write("instructions.md", "Open it.");
-        write("rootfs/etc/hostname", "hello");
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_pilot"))
-            .args(arguments)
-            .current_dir(&self.0)
-            .output()
-            .unwrap()
-    }
-
-    fn pilot(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {said}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn read(&self, path: &str) -> Vec<u8> {
-        fs::read(self.0.join(path)).unwrap()
-    }
+#[test]
+fn the_readmes_example_packs() {
+    let folder = Folder::new("readme");
+    folder.write_service();
+    folder.pilot(&["s9pk", "keygen", "-o", "key.pem"]);
+    let readme = include_str!("../../../README.md");
+    let (_, example) = readme.split_once("```toml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    folder.write("source/service.toml", example);
+    images::write_archive(&folder, "source/hello.tar");
+    let pack = ["s9pk", "pack", "source", "-o", "hello.s9pk", "--key"];
+    folder.pilot(&[&pack[..], &["key.pem"]].concat());
+    folder.pilot(&["s9pk", "verify", "hello.s9pk"]);
+    folder.pilot(&["s9pk", "inspect", "hello.s9pk"]);
+    folder.pilot(&["s9pk", "keygen", "-o", "new.pem"]);
+    folder.pilot(&[&pack[..], &["new.pem"]].concat());
+    let endorse = ["s9pk", "trust", "endorse", "hello.s9pk", "--key", "key.pem"];
+    folder.pilot(&endorse);
+    assert!(folder.0.join("hello.s9pk.endorsements").exists());
 }
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            fs::remove_dir_all(&self.0).unwrap();
-        }
-    }
-}
-
-fn samples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../s9pk/tests/fixtures")
-}
-
-const SERVICE: &str = r#"
-[package]
-id = "hello"
-version = "1.0.0:0"
-title = "Hello"
-license = "MIT"
-description = "Says hello"
-upstream_repo = "https://example.com/hello"
-
-[image.main]
-source = "rootfs"
-command = ["/bin/hello"]
-env = { LANG = "C.UTF-8" }
-
-[[daemon]]
-name = "main"
-
-[volumes]
-main = "/data"
-"#;

@@ -14,6 +14,11 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
+    // A path of one name is in the working folder, which has no name in it.
+    let folder = match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    };
     let mut temporary = name.to_owned();
     temporary.push(".new");
     let temporary = folder.join(temporary);

@@ -1,0 +1,198 @@
+//! Fault injection, for tests alone: a line `KIND THREAD` written to a FIFO makes that thread of
+//! PID 1 fail in that way. The fault happens in the thread itself, in a signal handler on its own
+//! stack. Nothing of this is in a box's program.
+#![allow(unsafe_code)]
+
+use std::{
+    fs, mem, ptr,
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+};
+
+use crate::handover::layout;
+
+/// Opens the FIFO and listens on it in a thread of its own.
+pub fn listen() {
+    // SAFETY: an all-zero sigaction is a valid one; the handler takes the one argument that it gets
+    // without SA_SIGINFO.
+    unsafe {
+        let mut action: libc::sigaction = mem::zeroed();
+        action.sa_sigaction = act as *const () as usize;
+        libc::sigaction(SIGNAL, &action, ptr::null_mut());
+    }
+    // Tests tie PID 1 to its parent's life, but the kernel forgets that when another thread than
+    // the first executes the successor.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    let _ = rustix::fs::mknodat(
+        rustix::fs::CWD,
+        PLACE,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    );
+    let spawned = std::thread::Builder::new()
+        .name("fault".to_owned())
+        .spawn(|| {
+            super::protect_thread();
+            // For writing too, so that it never ends.
+            let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+            let Ok(fifo) = rustix::fs::open(PLACE, flags, rustix::fs::Mode::empty()) else {
+                return;
+            };
+            let mut line = [0; 128];
+            while let Ok(n) = rustix::io::read(&fifo, &mut line) {
+                obey(&String::from_utf8_lossy(&line[..n]));
+            }
+        });
+    drop(spawned);
+}
+
+/// Where a thread panics if it was told to.
+pub fn point(thread: &str) {
+    let wanted = match thread {
+        "main" => &PANICS_OF_MAIN,
+        _ => &PANICS_OF_GUARD,
+    };
+    let more = |n: u32| n.checked_sub(1);
+    if wanted
+        .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
+        .is_ok()
+    {
+        panic!("a panic was asked for");
+    }
+}
+
+/// In the crash handler: a fault there, if that was asked for.
+pub(super) fn in_the_handler() {
+    if KIND.load(Ordering::Acquire) == kind_number("double") {
+        segv();
+    }
+}
+
+fn obey(line: &str) {
+    let mut words = line.split_whitespace();
+    let (Some(kind), Some(thread)) = (words.next(), words.next()) else {
+        return;
+    };
+    let count = words.next().and_then(|n| n.parse().ok()).unwrap_or(1);
+    match (kind, thread) {
+        ("panic", "main") => PANICS_OF_MAIN.store(count, Ordering::Release),
+        ("forgive", _) => write_word(layout::CRASHES_AT, 0),
+        ("rubbish", _) => (0..layout::SLOTS).for_each(|slot| {
+            let at = layout::slot_at(slot);
+            (0..100).for_each(|word| write_word(at + word * 8, word.wrapping_mul(RUBBISH)));
+        }),
+        ("panic", _) => PANICS_OF_GUARD.store(count, Ordering::Release),
+        _ => {
+            KIND.store(kind_number(kind), Ordering::Release);
+            for (name, id) in threads() {
+                if kind == "all" || name == thread {
+                    // SAFETY: sends a signal to a thread of this process; numbers alone.
+                    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), id, SIGNAL) };
+                }
+            }
+        }
+    }
+}
+
+/// Into the hand-over, behind its owner's back.
+fn write_word(at: u64, word: u64) {
+    let bytes = word.to_ne_bytes();
+    // SAFETY: the kernel reads these bytes and writes a file of this process.
+    unsafe { libc::pwrite(layout::FD, bytes.as_ptr().cast(), 8, at as libc::off_t) };
+}
+
+fn threads() -> Vec<(String, i32)> {
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
+    let named = |task: fs::DirEntry| {
+        let id = task.file_name().to_str()?.parse().ok()?;
+        let name = fs::read_to_string(task.path().join("comm")).ok()?;
+        let name = name.trim_end();
+        // PID 1's first thread has the program's name.
+        let name = if id == 1 { "main" } else { name };
+        Some((name.to_owned(), id))
+    };
+    tasks.flatten().filter_map(named).collect()
+}
+
+extern "C" fn act(_: libc::c_int) {
+    if let Some((_, fault)) = KINDS.get(KIND.load(Ordering::Acquire)) {
+        fault();
+    }
+}
+
+fn kind_number(kind: &str) -> usize {
+    let known = KINDS.iter().position(|(name, _)| *name == kind);
+    known.unwrap_or(usize::MAX)
+}
+
+/// All ways.
+const KINDS: &[(&str, fn())] = &[
+    ("abort", || std::process::abort()),
+    ("all", segv),
+    ("alloc", || {
+        std::alloc::handle_alloc_error(std::alloc::Layout::new::<[u64; 512]>())
+    }),
+    ("bus", bus),
+    ("double", segv),
+    ("fpe", || raise(libc::SIGFPE)),
+    ("hang", || {
+        loop {
+            std::thread::sleep(std::time::Duration::from_secs(3600));
+        }
+    }),
+    ("ill", illegal),
+    ("overflow", || {
+        std::hint::black_box(recurse(0));
+    }),
+    ("segv", segv),
+    ("tidy-segv", || raise(libc::SIGSEGV)),
+];
+
+fn segv() {
+    // SAFETY: none: a fault is what is wanted, and the page at zero is never mapped.
+    unsafe { ptr::without_provenance_mut::<u32>(8).write_volatile(1) };
+}
+
+/// A mapped page of a file that has none.
+fn bus() {
+    // SAFETY: a new mapping of an empty memfd; reading it is the fault that is wanted.
+    unsafe {
+        let fd = libc::memfd_create(c"bus".as_ptr(), libc::MFD_CLOEXEC);
+        let flags = libc::MAP_SHARED;
+        let page = libc::mmap(ptr::null_mut(), 4096, libc::PROT_READ, flags, fd, 0);
+        page.cast::<u8>().read_volatile();
+    }
+}
+
+fn illegal() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the fault is what is wanted.
+    unsafe {
+        std::arch::asm!("ud2")
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    raise(libc::SIGILL);
+}
+
+fn raise(signal: i32) {
+    // SAFETY: sends a signal to this thread.
+    unsafe { libc::raise(signal) };
+}
+
+fn recurse(n: u64) -> u64 {
+    let room = std::hint::black_box([n; 128]);
+    if room[0] == u64::MAX {
+        return 0;
+    }
+    recurse(n + 1) + room[1]
+}
+
+static KIND: AtomicUsize = AtomicUsize::new(usize::MAX);
+static PANICS_OF_MAIN: AtomicU32 = AtomicU32::new(0);
+static PANICS_OF_GUARD: AtomicU32 = AtomicU32::new(0);
+
+const PLACE: &str = "/run/pilot/fault";
+/// Any number that looks like none of ours.
+const RUBBISH: u64 = 0x9e37_79b9_7f4a_7c15;
+/// A real-time signal that nothing else uses.
+const SIGNAL: i32 = 44;

@@ -1,0 +1,143 @@
+//! What a box is made of before it boots: its disk, which may be altered between boots, and what
+//! is plugged in.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Result;
+use boards::{
+    accel::Accel,
+    artifacts::Artifacts,
+    board::Board,
+    disk::{self, Disk},
+    qemu::{Drive, Machine},
+    root,
+};
+
+/// A box that can be booted, again and again from the same disk.
+pub struct Kit {
+    /// Its disk.
+    pub disk: Disk,
+    board: Board,
+    artifacts: Artifacts,
+    folder: Arc<Folder>,
+    append: String,
+    network: bool,
+    watchdog: bool,
+}
+
+impl Kit {
+    /// A new, empty disk, a network card, and a hardware watchdog.
+    ///
+    /// # Errors
+    /// When the box can't be built.
+    pub fn new(name: &str) -> Result<Self> {
+        Self::with_packages(name, |_, _| Ok(Vec::new()))
+    }
+
+    /// The same with more packages in the root, which `make` makes in the folder it is given.
+    ///
+    /// # Errors
+    /// As [`Kit::new`], and when `make` fails.
+    pub fn with_packages(
+        name: &str,
+        make: impl FnOnce(&Artifacts, &Path) -> Result<Vec<PathBuf>>,
+    ) -> Result<Self> {
+        let artifacts = Artifacts::shared()?;
+        let folder = Folder::new(name)?;
+        let packages = make(&artifacts, &folder.0)?;
+        let packages: Vec<&Path> = packages.iter().map(PathBuf::as_path).collect();
+        let own_root = folder.0.join("root.squashfs");
+        let root = match packages.as_slice() {
+            [] => &artifacts.root,
+            packages => {
+                root::with_packages(&artifacts.root, packages, &own_root)?;
+                &own_root
+            }
+        };
+        let disk = Disk::create(&folder.0.join("disk.raw"), root, disk::SIZE)?;
+        Ok(Self {
+            disk,
+            board: Board::x86_64()?,
+            artifacts,
+            folder: Arc::new(folder),
+            append: String::new(),
+            network: true,
+            watchdog: true,
+        })
+    }
+
+    /// More words for the kernel's command line.
+    pub fn append(mut self, words: &str) -> Self {
+        self.append = words.to_owned();
+        self
+    }
+
+    /// Plugs the network card in or out.
+    pub fn network(&mut self, plugged: bool) {
+        self.network = plugged;
+    }
+
+    /// Plugs the hardware watchdog in or out.
+    pub fn watchdog(&mut self, plugged: bool) {
+        self.watchdog = plugged;
+    }
+
+    /// What it boots from.
+    pub(crate) fn initramfs(&self) -> &Path {
+        &self.artifacts.initramfs
+    }
+
+    /// The machine, as far as it is not each boot's own.
+    pub(crate) fn machine(&self, qmp: &Path) -> Machine {
+        let Artifacts {
+            kernel, initramfs, ..
+        } = &self.artifacts;
+        let accel = Accel::probe(&self.board.qemu.program, &self.folder.0);
+        let machine = Machine::new(&self.board, accel, kernel, initramfs, qmp)
+            .append(&self.append)
+            .drive(Drive {
+                path: self.disk.path.clone(),
+                snapshot: false,
+                careless: true,
+            })
+            // Two boxes at a time share two processors. And QEMU 7.2's emulation, on a starved
+            // host, sometimes lets one virtual processor run into code that the kernel is patching
+            // on the other ("Oops: int3").
+            .cpus(1)
+            .dies_with_us();
+        match self.watchdog {
+            true => machine,
+            false => machine.without_watchdog(),
+        }
+    }
+
+    pub(crate) fn has_network(&self) -> bool {
+        self.network
+    }
+
+    pub(crate) fn folder(&self) -> &Arc<Folder> {
+        &self.folder
+    }
+}
+
+/// A folder that goes with the last who uses it.
+#[derive(Debug)]
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("pilot-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,305 @@
+//! Stalls of the manager, natively: the box answers all the while, and the manager comes back.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use boards::web::{self, Trust};
+use serde_json::{Value, json};
+use tests::{
+    native::Native,
+    netns::{Machine, until},
+};
+
+/// Every way to wedge a Tokio pool that is known (a, b1 to b3, c1 to c4, d, e, f of the notes on
+/// stalls), and being stopped.
+const KINDS: [&str; 17] = [
+    "condvar",
+    "mutex",
+    "sleep",
+    "read",
+    "driver-owner",
+    "driver-timer",
+    "attrition",
+    "waker",
+    "lifo",
+    "pool-full",
+    "pool-full-in-place",
+    "in-place-storm",
+    "busy-all",
+    "busy-one",
+    "threads",
+    "stderr",
+    "stop",
+];
+
+#[test]
+fn the_box_comes_up_in_name_spaces_and_its_console_answers() -> Result<()> {
+    let native = Native::start("up")?;
+    let since = native.console().len();
+    native.type_line("guard")?;
+    native.expect(since, "held back", PATIENCE)?;
+    ensure!(native.role("manager")? != native.role("front")?);
+    Ok(())
+}
+
+#[test]
+fn every_stall_is_cured_and_no_request_is_lost() -> Result<()> {
+    println!(
+        "{:<20} {:>8} {:>9} {:>8} {:>8} {:>8}  cured by",
+        "kind", "silence", "detected", "total", "p99", "p99 else"
+    );
+    for kind in KINDS {
+        let row = stall(kind).with_context(|| format!("stall {kind}"))?;
+        println!("{kind:<20} {row}");
+    }
+    Ok(())
+}
+
+#[test]
+fn hard_work_on_a_loaded_box_is_no_stall() -> Result<()> {
+    let native = Native::start("load")?;
+    native.fault("honest-load")?;
+    let _load = Load::begin();
+    thread::sleep(Duration::from_secs(30));
+    nobody_was_replaced(&native)
+}
+
+#[test]
+#[ignore = "takes ten minutes"]
+fn ten_minutes_on_a_loaded_box_raise_no_alarm() -> Result<()> {
+    let native = Native::start("long")?;
+    let _load = Load::begin();
+    thread::sleep(TEN_MINUTES);
+    nobody_was_replaced(&native)
+}
+
+#[test]
+#[ignore = "takes ten minutes"]
+fn ten_minutes_with_a_twentieth_of_a_cpu_raise_no_alarm() -> Result<()> {
+    let native = Native::start("quota")?;
+    native.limit_cpu("manager", 5)?;
+    let end = Instant::now() + TEN_MINUTES;
+    while Instant::now() < end {
+        // Now and then it has something to do.
+        native.call("box.status", &json!({}), PATIENCE)?;
+        thread::sleep(Duration::from_millis(500));
+    }
+    nobody_was_replaced(&native)
+}
+
+#[test]
+fn a_manager_that_keeps_failing_is_held_back_and_says_why() -> Result<()> {
+    let native = Native::start("loop")?;
+    let trust = native.authority()?;
+    let said = "stopped working too often";
+    let begun = Instant::now();
+    while !native.console().contains(said) {
+        ensure!(begun.elapsed() < PATIENCE * 4, "it is never held back");
+        // Refused while it is away, which is as it should be.
+        let _ = native.fault("condvar");
+        thread::sleep(Duration::from_millis(200));
+    }
+    until(PATIENCE, || {
+        let page = native.get(&trust, "localhost", "/emergency");
+        page.is_ok_and(|page| page.text().contains(said)) || {
+            let _ = native.fault("condvar");
+            false
+        }
+    })
+    .context("the emergency page does not say why")?;
+    ensure!(native.get(&trust, "demo.localhost", "/")?.status == 200);
+    Ok(())
+}
+
+/// What came of one stall.
+struct Row {
+    silence: Duration,
+    detected: Duration,
+    total: Duration,
+    p99: Duration,
+    p99_before: Duration,
+    cured_by: String,
+}
+
+impl std::fmt::Display for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ms = |time: &Duration| time.as_millis();
+        write!(
+            f,
+            "{:>5} ms {:>6} ms {:>5} ms {:>5} ms {:>5} ms  {}",
+            ms(&self.silence),
+            ms(&self.detected),
+            ms(&self.total),
+            ms(&self.p99),
+            ms(&self.p99_before),
+            self.cured_by
+        )
+    }
+}
+
+fn stall(kind: &str) -> Result<Row> {
+    let native = Native::start("stall")?;
+    let trust = native.authority()?;
+    let over = AtomicBool::new(false);
+    let quiet = thread::scope(|scope| {
+        let client = scope.spawn(|| requests(native.machine(), &trust, &over));
+        thread::sleep(UNSTALLED);
+        over.store(true, Ordering::Relaxed);
+        client.join().expect("the client did not panic")
+    })?;
+    over.store(false, Ordering::Relaxed);
+    let answers = Answers::default();
+    let (cured, busy) = thread::scope(|scope| {
+        let client = scope.spawn(|| requests(native.machine(), &trust, &over));
+        scope.spawn(|| answers.collect(&native, &over));
+        let began = Instant::now();
+        let cured = native
+            .fault(kind)
+            .and_then(|()| cured(&native, &answers, began));
+        // The client is to see the time after it as well.
+        thread::sleep(Duration::from_millis(500));
+        over.store(true, Ordering::Relaxed);
+        (cured, client.join().expect("the client did not panic"))
+    });
+    let (busy, cured) = (busy?, cured?);
+    Ok(Row {
+        p99: p99(busy),
+        p99_before: p99(quiet),
+        ..cured
+    })
+}
+
+/// Waits until the guard has replaced the manager and the new one has answered.
+fn cured(native: &Native, answers: &Answers, began: Instant) -> Result<Row> {
+    let (instant, boottime) = (Instant::now(), boottime());
+    let began_at = boottime - (instant - began);
+    let mut event = Value::Null;
+    until(PATIENCE * 2, || {
+        let report = native.guard(SHORT).unwrap_or_default();
+        let events = report["events"].as_array().cloned().unwrap_or_default();
+        let replaced = |event: &&Value| event["replaced"] == true && event["role"] == "manager";
+        event = events.iter().find(replaced).cloned().unwrap_or_default();
+        event.is_object()
+    })
+    .context("the manager was not replaced, or its successor does not answer")?;
+    let total = began.elapsed();
+    ensure!(
+        event["threads"]
+            .as_array()
+            .is_some_and(|all| !all.is_empty()),
+        "there is no evidence: {event}"
+    );
+    Ok(Row {
+        silence: answers.longest_gap(began),
+        detected: Duration::from_millis(event["atMs"].as_u64().unwrap_or_default())
+            .saturating_sub(began_at),
+        total,
+        p99: Duration::ZERO,
+        p99_before: Duration::ZERO,
+        cured_by: format!("replace: {}", event["why"].as_str().unwrap_or_default()),
+    })
+}
+
+/// When the API answered.
+#[derive(Default)]
+struct Answers(Mutex<Vec<Instant>>);
+
+impl Answers {
+    fn collect(&self, native: &Native, over: &AtomicBool) {
+        while !over.load(Ordering::Relaxed) {
+            if native.call("box.status", &json!({}), SHORT).is_ok() {
+                let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                all.push(Instant::now());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn longest_gap(&self, began: Instant) -> Duration {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = all.iter().copied().chain([Instant::now()]);
+        let mut last = began;
+        let gaps = times.map(|at| {
+            let gap = at.saturating_duration_since(last);
+            last = at.max(began);
+            gap
+        });
+        gaps.max().unwrap_or_default()
+    }
+}
+
+/// Asks the service and the health page in turn, each on a connection of its own, until it is over.
+/// All must be answered.
+fn requests(machine: &Machine, trust: &Trust, over: &AtomicBool) -> Result<Vec<Duration>> {
+    machine.within(|| {
+        let mut took = Vec::new();
+        while !over.load(Ordering::Relaxed) {
+            for (host, path) in [("demo.localhost", "/"), ("localhost", "/health")] {
+                let began = Instant::now();
+                let response = web::https(443, host, path, trust, PATIENCE)
+                    .with_context(|| format!("https://{host}{path}"))?;
+                ensure!(response.status == 200, "{host}: {}", response.text());
+                took.push(began.elapsed());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(took)
+    })
+}
+
+fn p99(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    let at = times.len().saturating_sub(1) * 99 / 100;
+    times.get(at).copied().unwrap_or_default()
+}
+
+fn nobody_was_replaced(native: &Native) -> Result<()> {
+    let report = native.guard(PATIENCE)?;
+    for role in ["manager", "front", "logd"] {
+        let counts = &report["counts"][role];
+        ensure!(counts["replaced"] == 0, "{role} was replaced: {report:#}");
+        println!("{role}: {counts}");
+    }
+    Ok(())
+}
+
+/// Threads that use every core, more than there are.
+struct Load(std::sync::Arc<AtomicBool>);
+
+impl Load {
+    fn begin() -> Self {
+        let over = std::sync::Arc::<AtomicBool>::default();
+        for _ in 0..2 * thread::available_parallelism().map_or(2, usize::from) {
+            let over = over.clone();
+            thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        Self(over)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn boottime() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(now).unwrap_or_default()
+}
+
+const UNSTALLED: Duration = Duration::from_secs(2);
+const SHORT: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(60);
+const TEN_MINUTES: Duration = Duration::from_secs(600);
