@@ -101,10 +101,6 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
                 package: "nghttp2-client",
             },
             Tool {
-                program: "python3",
-                package: "python3-venv",
-            },
-            Tool {
                 program: "slowhttptest",
                 package: "slowhttptest",
             },
@@ -115,6 +111,10 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
             Tool {
                 program: "testssl",
                 package: "testssl.sh",
+            },
+            Tool {
+                program: "virtualenv",
+                package: "virtualenv",
             },
         ],
     ),

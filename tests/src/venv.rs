@@ -1,7 +1,8 @@
 //! Programs from PyPI, in an environment of their own below the user's cache, made once.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -27,8 +28,12 @@ fn make() -> Result<PathBuf> {
         .map(PathBuf::from)
         .or_else(home);
     let cache = cache.context("neither XDG_CACHE_HOME nor HOME says where the cache is")?;
+    let cache = cache.join("pilotlight");
+    fs::create_dir_all(&cache)?;
+    let turn = File::create(cache.join("venv.lock"))?;
+    turn.lock()?;
     // Other versions are another environment, so that none is ever half new.
-    let folder = cache.join("pilotlight").join(PACKAGES.join("+"));
+    let folder = cache.join(PACKAGES.join("+"));
     let whole = folder.join("whole");
     if whole.exists() {
         return Ok(folder);
@@ -36,10 +41,12 @@ fn make() -> Result<PathBuf> {
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
-    fs::create_dir_all(&folder)?;
-    tool::run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    tool::run(Command::new("virtualenv").arg(&folder))?;
     let mut pip = Command::new(folder.join("bin/pip"));
-    tool::run(pip.args(["install", "--quiet"]).args(PACKAGES))?;
+    tool::run(
+        pip.args(["install", "--quiet", "--retries", "10"])
+            .args(PACKAGES),
+    )?;
     fs::write(whole, "")?;
     Ok(folder)
 }

@@ -6,7 +6,8 @@
 //! nghttp2's h2load and curl show here that others' clients are served.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
+    ffi::OsStr,
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
@@ -41,103 +42,140 @@ fn testssl(checks: &[&str]) -> Result<()> {
     let front = Front::open(front::service()?)?;
     let folder = Folder::new("testssl")?;
     let findings = folder.0.join("findings.csv");
-    let mut command = Command::new("testssl");
-    command.args([
-        "--quiet",
-        "--color",
-        "0",
-        "--warnings",
-        "batch",
-        "--csvfile",
-    ]);
+    let mut command = other("testssl");
+    command.args(["--quiet", "--color", "0", "--nodns", "none"]);
+    command.args(["--warnings", "batch", "--csvfile"]);
     command.arg(&findings).args(checks);
+    // It thinks ill of servers that take seconds, as all do on a machine that is busy.
+    command.envs(["HEADER_MAXSLEEP", "MAX_WAITSOCK"].map(|name| (name, "60")));
     // Its status counts findings; what they are is in the file.
     let text = command.arg(front.url("/emergency")).output()?.stdout;
     let text = String::from_utf8_lossy(&text);
     let findings = fs::read_to_string(findings).context("testssl.sh wrote nothing")?;
-    let rows: Vec<Vec<&str>> = findings
-        .lines()
-        .skip(1)
-        .map(|line| line.split("\",\"").collect())
+    // "id","fqdn/ip","port","severity","finding","cve","cwe"
+    let rows = findings.lines().skip(1);
+    let rows: Vec<Vec<&str>> = rows
+        .map(|line| line.trim_matches('"').split("\",\"").collect())
+        .filter(|row: &Vec<&str>| row.len() > 4)
         .collect();
-    let known = |row: &Vec<&str>| row.len() > 4;
+    let mut severities = BTreeMap::new();
+    for row in &rows {
+        *severities.entry(row[3]).or_insert(0) += 1;
+    }
+    println!("testssl.sh: {severities:?}");
     ensure!(
-        rows.iter().filter(|row| known(row)).count() > 20,
-        "it looked at nothing: {text}"
+        severities.get("OK").is_some_and(|count| *count >= 10),
+        "it looked at next to nothing: {text}"
     );
-    let bad: Vec<String> = rows
+    let bad: Vec<_> = rows
         .iter()
-        .filter(|row| known(row) && ["MEDIUM", "HIGH", "CRITICAL"].contains(&row[3]))
-        .filter(|row| !PRIVATE.contains(&row[0].trim_start_matches('"')))
-        .map(|row| row.join(" | "))
+        .filter(|row| ["MEDIUM", "HIGH", "CRITICAL", "FATAL"].contains(&row[3]))
+        .map(|row| (row[0], row[4]))
         .collect();
-    ensure!(bad.is_empty(), "{bad:#?}");
+    println!("testssl.sh finds {bad:?}");
+    ensure!(bad.iter().all(|(id, _)| PRIVATE.contains(id)), "{bad:#?}");
     front.close()
 }
 
 #[test]
 fn sslyze_finds_nothing_but_the_private_authority() -> Result<()> {
     let front = Front::open(front::service()?)?;
-    // Its status says whether all of Mozilla's "intermediate" configuration is met.
-    let output = Command::new(venv::program("sslyze")?)
-        .arg(format!("127.0.0.1:{}", front.https))
-        .output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let (_, judged) = text
-        .split_once("COMPLIANCE AGAINST TLS CONFIGURATION")
-        .with_context(|| format!("sslyze came to no judgement: {text}"))?;
-    let findings: Vec<&str> = judged
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("* "))
-        .collect();
-    let other = |finding: &&&str| !finding.starts_with("certificate_path_validation");
-    ensure!(!findings.iter().any(|f| other(&f)), "{findings:#?}");
-    ensure!(
-        findings.len() == 1,
-        "the private authority was not noticed: {judged}"
-    );
+    // It gives a server five seconds to answer, which a busy machine may miss.
+    let findings = (0..ATTEMPTS).find_map(|_| {
+        let findings = sslyze(front.https);
+        let judged = |findings: &Vec<String>| findings.iter().any(|f| private(f));
+        findings.map_or_else(|error| Some(Err(error)), |f| judged(&f).then_some(Ok(f)))
+    });
+    let findings = findings.context("sslyze never noticed the private authority")??;
+    println!("sslyze finds {findings:?}");
+    ensure!(findings.iter().all(|f| private(f)), "{findings:#?}");
     front.close()
 }
 
+/// In what the server at `port` falls short of Mozilla's "intermediate" configuration.
+fn sslyze(port: u16) -> Result<Vec<String>> {
+    let mut command = other(venv::program("sslyze")?);
+    let output = command
+        .arg("--slow_connection")
+        .arg(format!("127.0.0.1:{port}"))
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let judged = text.split_once("COMPLIANCE AGAINST TLS CONFIGURATION");
+    let judged = judged.map_or("", |(_, judged)| judged);
+    let findings = judged.lines().filter_map(|line| {
+        let finding = line.trim().strip_prefix("* ")?;
+        Some(finding.to_owned())
+    });
+    Ok(findings.collect())
+}
+
+fn private(finding: &str) -> bool {
+    finding.starts_with("certificate_path_validation")
+}
+
 #[test]
-fn autobahns_cases_end_as_without_the_door() -> Result<()> {
+fn autobahns_cases_pass_as_without_the_door() -> Result<()> {
     autobahn(&["1.*", "2.*", "3.*", "4.*", "5.*", "7.*", "10.*"], 100)
 }
 
 #[test]
 #[ignore = "UTF-8 and limits: some minutes"]
-fn autobahns_long_cases_end_as_without_the_door() -> Result<()> {
+fn autobahns_long_cases_pass_as_without_the_door() -> Result<()> {
     autobahn(&["6.*", "9.*"], 150)
 }
 
 fn autobahn(groups: &[&str], least: usize) -> Result<()> {
-    let port = free_port()?;
-    let script = format!("import asyncio, websockets\n{ECHO}\nasyncio.run(main({port}))\n");
-    let mut echo = Command::new(venv::program("python3")?);
-    let _echo = Running::start(echo.args(["-c", &script]), port)?;
-    let front = Front::open(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    let python = venv::program("python3")?;
+    let echo = Running::start(|port| {
+        let script = format!("import asyncio, websockets\n{ECHO}\nasyncio.run(main({port}))\n");
+        let mut echo = Command::new(&python);
+        echo.args(["-c", &script]);
+        echo
+    })?;
+    let front = Front::open(SocketAddr::from((Ipv4Addr::LOCALHOST, echo.port)))?;
     // The cases are spoken without TLS: socat puts it around them.
-    let outer = free_port()?;
-    let listen = format!("TCP-LISTEN:{outer},fork,reuseaddr,bind=127.0.0.1");
-    let to = format!("OPENSSL:127.0.0.1:{},verify=0", front.https);
-    let _socat = Running::start(Command::new("socat").args([listen, to]), outer)?;
-    let (direct, passed) = (failed_cases(groups, port)?, failed_cases(groups, outer)?);
-    ensure!(passed.1 >= least, "only {} cases were run", passed.1);
+    let socat = Running::start(|port| {
+        let listen = format!("TCP-LISTEN:{port},fork,reuseaddr,bind=127.0.0.1");
+        let mut socat = Command::new("socat");
+        socat.arg(listen);
+        socat.arg(format!("OPENSSL:127.0.0.1:{},verify=0", front.https));
+        socat
+    })?;
+    let direct = cases(groups, echo.port)?;
+    let passed = cases(groups, socat.port)?;
     ensure!(
-        passed == direct,
-        "through the door {passed:?}, without it {direct:?}"
+        passed.len() == direct.len() && passed.len() >= least,
+        "{} cases were run through the door, {} without it",
+        passed.len(),
+        direct.len()
     );
-    println!(
-        "{} cases, failed with and without the door: {:?}",
-        passed.1, passed.0
+    println!("{} cases", passed.len());
+    println!("without the door {:?}", failed(&direct));
+    println!("through the door {:?}", failed(&passed));
+    let mut worse = failed(&passed);
+    worse.retain(|case, _| !failed(&direct).contains_key(case));
+    // The cases wait a second for what they expect, which a busy machine may take.
+    for _ in 1..ATTEMPTS {
+        let again: Vec<&str> = worse.keys().map(String::as_str).collect();
+        if again.is_empty() {
+            break;
+        }
+        worse = failed(&cases(&again, socat.port)?);
+        println!("again {worse:?}");
+    }
+    ensure!(
+        worse.is_empty(),
+        "fail only through the door, each time: {worse:?}"
     );
     front.close()
 }
 
-/// The cases that the server at `port` fails, and how many there were.
-fn failed_cases(groups: &[&str], port: u16) -> Result<(BTreeSet<String>, usize)> {
+/// How the server at `port` behaves, and closes, in each case.
+type Cases = BTreeMap<String, [String; 2]>;
+
+fn cases(groups: &[&str], port: u16) -> Result<Cases> {
     let folder = Folder::new(&format!("autobahn-{port}"))?;
-    let mut command = Command::new(venv::program("kosoku")?);
+    let mut command = other(venv::program("kosoku")?);
     command
         .arg(format!("127.0.0.1:{port}"))
         .args(["-p", "4", "-o"])
@@ -145,14 +183,27 @@ fn failed_cases(groups: &[&str], port: u16) -> Result<(BTreeSet<String>, usize)>
     for group in groups {
         command.args(["-i", group]);
     }
-    let text = String::from_utf8_lossy(&command.output()?.stdout).into_owned();
-    // "  7.1.5: behavior=FAILED, ..." for each; "wrote reports for 102 cases to ..." at the end.
-    let failed = text.lines().filter_map(|line| line.strip_prefix("  "));
-    let failed = failed.filter_map(|line| Some(line.split_once(": behavior=")?.0.to_owned()));
-    let count = text.split("wrote reports for ").nth(1);
-    let count = count.and_then(|rest| rest.split(' ').next()?.parse().ok());
-    let count = count.with_context(|| format!("kosoku came to no end: {text}"))?;
-    Ok((failed.collect(), count))
+    // Its status says whether all cases passed.
+    let output = command.output()?;
+    let index = fs::read(folder.0.join("index.json")).with_context(|| {
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        format!("kosoku wrote no report: {text}")
+    })?;
+    // The server's name, to the cases' names, to what they found.
+    let index: BTreeMap<String, BTreeMap<String, serde_json::Value>> =
+        serde_json::from_slice(&index)?;
+    let found = |case: &serde_json::Value| {
+        ["behavior", "behaviorClose"].map(|key| case[key].as_str().unwrap_or_default().to_owned())
+    };
+    let cases = index.into_values().flatten();
+    Ok(cases.map(|(name, case)| (name, found(&case))).collect())
+}
+
+fn failed(cases: &Cases) -> Cases {
+    let fine = |found: &String| ["OK", "NON-STRICT", "INFORMATIONAL"].contains(&found.as_str());
+    let mut failed = cases.clone();
+    failed.retain(|_, found| !found.iter().all(fine));
+    failed
 }
 
 #[test]
@@ -175,17 +226,9 @@ fn slow_attackers_hold_up_nobody_else() -> Result<()> {
     ensure!(calm.failures.is_empty(), "{:?}", calm.failures);
     for mode in modes {
         let polled = Polled::between(&front, &trust, || {
-            let mut attack = Command::new("slowhttptest");
-            attack.args([
-                "-c",
-                "300",
-                "-r",
-                "150",
-                "-l",
-                "6",
-                "-u",
-                &front.url("/100000"),
-            ]);
+            let mut attack = other("slowhttptest");
+            attack.args(["-c", "300", "-r", "150", "-l", "6", "-u"]);
+            attack.arg(front.url("/100000"));
             let output = attack.args(mode).output()?;
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             ensure!(
@@ -262,7 +305,7 @@ fn curl_is_served_in_both_versions() -> Result<()> {
     fs::write(&body, vec![b'y'; SIZE])?;
     for (version, shown) in [("--http1.1", "1.1"), ("--http2", "2")] {
         let curl = |more: &[&str]| {
-            let mut curl = Command::new("curl");
+            let mut curl = other("curl");
             curl.args(["--silent", "--show-error", "--fail", version, "--cacert"]);
             tool::output(curl.arg(&authority).args(more))
         };
@@ -292,7 +335,7 @@ fn curl_is_served_in_both_versions() -> Result<()> {
 fn h2load_sees_no_failure() -> Result<()> {
     let front = Front::open(front::service()?)?;
     for streams in ["1", "10", "100"] {
-        let mut h2load = Command::new("h2load");
+        let mut h2load = other("h2load");
         h2load
             .args(["-n", "4000", "-c", "8", "-m", streams])
             .arg(front.url("/1000"));
@@ -307,32 +350,58 @@ fn h2load_sees_no_failure() -> Result<()> {
     front.close()
 }
 
+/// A command that ends, whatever comes.
+fn other(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after", "10", DEADLINE]).arg(program);
+    command
+}
+
 /// A program that serves until it is dropped.
-struct Running(Child);
+struct Running {
+    child: Child,
+    port: u16,
+}
 
 impl Running {
-    /// Starts it and waits until it listens at `port`.
-    fn start(command: &mut Command, port: u16) -> Result<Self> {
-        let quiet = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let running = Self(quiet.spawn()?);
+    /// Starts what serves at the port it is told, and waits until it does.
+    fn start(command: impl Fn(u16) -> Command) -> Result<Self> {
+        // Somebody else may take the port in between.
+        for _ in 0..ATTEMPTS {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let port = listener.local_addr()?.port();
+            drop(listener);
+            let mut command = command(port);
+            command.stdin(Stdio::null()).stdout(Stdio::null());
+            let child = command.stderr(Stdio::null()).spawn()?;
+            let mut running = Self { child, port };
+            if running.serves()? {
+                return Ok(running);
+            }
+        }
+        bail!("it ends instead of serving")
+    }
+
+    /// Whether it serves, not ends; waits for either.
+    fn serves(&mut self) -> Result<bool> {
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            if Instant::now() > deadline {
-                bail!("nothing listens at {port}");
+        while Instant::now() < deadline {
+            if self.child.try_wait()?.is_some() {
+                return Ok(false);
+            }
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok() {
+                return Ok(true);
             }
             thread::sleep(Duration::from_millis(50));
         }
-        Ok(running)
+        bail!("nothing listens at {}", self.port)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.try_wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -351,12 +420,6 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok(listener.local_addr()?.port())
 }
 
 /// A WebSocket server that says what it hears, without limits or extensions of its own.
@@ -378,6 +441,10 @@ async def main(port):
 /// no list of revoked certificates.
 const PRIVATE: [&str; 2] = ["cert_chain_of_trust", "cert_revocation"];
 /// Far more than any answer takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Far more than any of the programs takes, in seconds.
+const DEADLINE: &str = "1200";
+/// How often something is tried whose own clock is too short for a busy machine.
+const ATTEMPTS: usize = 5;
 /// Some megabytes: many windows and records.
 const SIZE: usize = 5_000_000;
