@@ -67,13 +67,13 @@ fn testssl(checks: &[&str]) -> Result<()> {
         severities.get("OK").is_some_and(|count| *count >= 10),
         "it looked at next to nothing: {text}"
     );
-    let bad: Vec<_> = rows
-        .iter()
-        .filter(|row| ["MEDIUM", "HIGH", "CRITICAL", "FATAL"].contains(&row[3]))
-        .map(|row| (row[0], row[4]))
-        .collect();
-    println!("testssl.sh finds {bad:?}");
-    ensure!(bad.iter().all(|(id, _)| PRIVATE.contains(id)), "{bad:#?}");
+    let rows = rows.iter().filter(|row| !["OK", "INFO"].contains(&row[3]));
+    let mut findings: Vec<_> = rows.map(|row| (row[3], row[0], row[4])).collect();
+    println!("testssl.sh finds {findings:?}");
+    findings.retain(|(severity, id, _)| {
+        ["MEDIUM", "HIGH", "CRITICAL", "FATAL"].contains(severity) && !PRIVATE.contains(id)
+    });
+    ensure!(findings.is_empty(), "{findings:#?}");
     front.close()
 }
 
@@ -225,27 +225,37 @@ fn slow_attackers_hold_up_nobody_else() -> Result<()> {
     calm.print("nobody");
     ensure!(calm.failures.is_empty(), "{:?}", calm.failures);
     for mode in modes {
-        let polled = Polled::between(&front, &trust, || {
-            let mut attack = other("slowhttptest");
-            attack.args(["-c", "300", "-r", "150", "-l", "6", "-u"]);
-            attack.arg(front.url("/100000"));
-            let output = attack.args(mode).output()?;
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            ensure!(
-                text.contains("Test ended"),
-                "slowhttptest did not run: {text}"
-            );
-            Ok(())
-        })?;
-        polled.print(mode[0]);
-        ensure!(
-            polled.failures.is_empty(),
-            "{mode:?}: {:?}",
-            polled.failures
-        );
-        ensure!(polled.took.len() >= 3, "{mode:?}: hardly anyone was served");
+        // An attack takes some seconds, which may be too few on a busy machine.
+        let served = (0..ATTEMPTS).find_map(|_| match attacked(&front, &trust, mode) {
+            Ok(served) => (served >= SOME).then_some(Ok(())),
+            Err(error) => Some(Err(error)),
+        });
+        served.with_context(|| format!("{mode:?}: hardly anyone was served"))??;
     }
     front.close()
+}
+
+/// How many were served while slowhttptest attacked.
+fn attacked(front: &Front, trust: &Trust, mode: &[&str]) -> Result<usize> {
+    let polled = Polled::between(front, trust, || {
+        let mut attack = other("slowhttptest");
+        attack.args(["-c", "300", "-r", "150", "-l", "6", "-u"]);
+        attack.arg(front.url("/100000"));
+        let output = attack.args(mode).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(
+            text.contains("Test ended"),
+            "slowhttptest did not run: {text}"
+        );
+        Ok(())
+    })?;
+    polled.print(mode[0]);
+    ensure!(
+        polled.failures.is_empty(),
+        "{mode:?}: {:?}",
+        polled.failures
+    );
+    Ok(polled.took.len())
 }
 
 /// What a client saw that asked again and again, each time over a new connection.
@@ -422,6 +432,8 @@ impl Drop for Folder {
     }
 }
 
+/// More than are served by a door that waits for the attack to end: one before, one after.
+const SOME: usize = 3;
 /// A WebSocket server that says what it hears, without limits or extensions of its own.
 const ECHO: &str = "
 async def echo(peer):
