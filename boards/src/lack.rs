@@ -94,6 +94,35 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
         ],
     ),
     (
+        "door",
+        &[
+            Tool {
+                program: "curl",
+                package: "curl",
+            },
+            Tool {
+                program: "h2load",
+                package: "nghttp2-client",
+            },
+            Tool {
+                program: "slowhttptest",
+                package: "slowhttptest",
+            },
+            Tool {
+                program: "socat",
+                package: "socat",
+            },
+            Tool {
+                program: "testssl",
+                package: "testssl.sh",
+            },
+            Tool {
+                program: "virtualenv",
+                package: "virtualenv",
+            },
+        ],
+    ),
+    (
         "fuzz",
         // libFuzzer is C++.
         &[Tool {

@@ -200,8 +200,8 @@ const WRITTEN: Duration = Duration::from_secs(1_793_491_200);
 const CA_LIFETIME: Duration = Duration::from_secs(20 * 365 * 24 * 60 * 60);
 /// How far a client's clock may be behind ours.
 pub const LEAF_BEHIND: Duration = DAY.saturating_mul(30);
-/// With [`LEAF_BEHIND`] 397 days in all: the most that strict clients take of any leaf.
-pub const LEAF_AHEAD: Duration = DAY.saturating_mul(367);
+/// With [`LEAF_BEHIND`] 365 days in all: the most that Mozilla's guidance allows any leaf.
+pub const LEAF_AHEAD: Duration = DAY.saturating_mul(335);
 
 #[cfg(test)]
 mod tests {

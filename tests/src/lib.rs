@@ -6,6 +6,8 @@
 //! | [`vm`] | a box in QEMU |
 //! | [`kit`] | what it is made of before it boots |
 //! | [`package`] | packages that misbehave |
+//! | [`front`] | the front door in this process, with a service behind it |
+//! | [`venv`] | programs from PyPI |
 //! | [`load`] | requests at a steady rate |
 //! | [`native`] | our PID 1 in name spaces of its own |
 //! | [`netns`] | machines, cables and real peers in network name spaces |
@@ -13,9 +15,11 @@
 #![forbid(unsafe_code)]
 
 pub mod chrome;
+pub mod front;
 pub mod kit;
 pub mod load;
 pub mod native;
 pub mod netns;
 pub mod package;
+pub mod venv;
 pub mod vm;

@@ -6,7 +6,7 @@
 use std::{io, sync::Arc, time::SystemTime};
 
 use rustls::{
-    ServerConfig, ServerConnection,
+    CipherSuite, ServerConfig, ServerConnection,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
     sign::{CertifiedKey, SingleCertAndKey},
@@ -26,13 +26,21 @@ impl Tls {
     pub(super) fn throw_away() -> Result<Self, DoorError> {
         let names = ["pilotlight.local", "localhost"].map(str::to_owned);
         let identity = ca::throw_away(&names, SystemTime::now())?;
-        let provider = Arc::new(ring::default_provider());
+        let mut provider = ring::default_provider();
+        // AES-128 is the cheapest, and as safe. Clients that would rather have ChaCha20 are phones
+        // of ten years ago; scanners want the order to be the server's.
+        provider.cipher_suites.sort_by_key(|suite| {
+            let cheap = [CipherSuite::TLS13_AES_128_GCM_SHA256, ECDSA_AES_128];
+            !cheap.contains(&suite.suite())
+        });
+        let provider = Arc::new(provider);
         let key = certified(&identity, &provider)?;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(DoorError::Tls)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+        config.ignore_client_order = true;
         config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
         config.ticketer = ring::Ticketer::new().map_err(DoorError::Tls)?;
         Ok(Self {
@@ -80,3 +88,4 @@ fn certified(identity: &Identity, provider: &CryptoProvider) -> Result<Certified
 
 /// HTTP/2 in the language of ALPN.
 pub(super) const HTTP2: &[u8] = b"h2";
+const ECDSA_AES_128: CipherSuite = CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
