@@ -197,9 +197,14 @@ impl Host {
             .collect()
     }
 
-    /// The pid of the one process of this name.
+    /// The pid of the one process of this name, as soon as it has no children that serve a request.
     pub(crate) fn daemon(&self, name: &str) -> String {
-        self.daemons(name).pop().expect("it runs")
+        let mut pids = Vec::new();
+        until("a single process", || {
+            pids = self.daemons(name);
+            pids.len() == 1
+        });
+        pids.remove(0)
     }
 
     /// A group of the service's.
@@ -483,5 +488,5 @@ fn get(path: &str) -> std::io::Result<String> {
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// For what must happen soon, on a machine that may be busy.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 const IMAGE_OFFSET: u64 = 12_345;
