@@ -9,6 +9,8 @@
 //! write anywhere but to its sockets and its ring.
 
 mod evidence;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod heartbeat;
 mod own;
 mod probe;

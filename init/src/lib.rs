@@ -25,6 +25,8 @@ pub mod console;
 pub mod console_host;
 pub mod crash;
 pub mod front;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod guard;
 pub mod handover;
 pub mod helper;

@@ -6,6 +6,8 @@
 
 mod control;
 mod estate;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod inheritance;
 mod jobs;
 mod keeping;

@@ -144,7 +144,7 @@ impl Pid1 {
 
     /// Looks for the partitions that steps under way wait for.
     fn hunt(&mut self, now: Duration) {
-        let hopeless = self.drivers_done.is_some_and(|at| now > at + HUNT_PATIENCE);
+        let hopeless = is_hopeless(self.drivers_done, now);
         for (action, label) in [
             (Action::RootDevice, self.cmdline.slot.partition_label()),
             (Action::Keep, "pilot-keep"),
@@ -485,6 +485,11 @@ fn kernel_settings() -> Result<Begun, String> {
     } else {
         Err(trouble.join("; "))
     }
+}
+
+/// Whether what no driver has shown by now will not come any more.
+pub(super) fn is_hopeless(drivers_done: Option<Duration>, now: Duration) -> bool {
+    drivers_done.is_some_and(|at| now > at.saturating_add(HUNT_PATIENCE))
 }
 
 fn has_entropy() -> bool {
