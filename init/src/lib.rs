@@ -43,6 +43,9 @@ pub mod vitals;
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: crash::reserve::Allocator = crash::reserve::Allocator;
+
 /// Starts the right role: PID 1 if the kernel says so, else what the first argument names.
 pub fn start() -> ExitCode {
     if std::process::id() == 1 {

@@ -245,7 +245,7 @@ fn room() -> PathBuf {
 }
 
 /// Seconds of a short run: all of them together, two at a time, are to stay under six minutes.
-const SHORT: u64 = 30;
+const SHORT: u64 = 20;
 /// Coverage as libFuzzer wants it, as cargo-fuzz asks for it, of a stable compiler. No sanitizer:
 /// that takes a nightly one, the code has no `unsafe`, and the targets count memory themselves.
 const FLAGS: &[&str] = &[

@@ -82,7 +82,7 @@ fn take_over(state: &[u8]) {
         let _ = settled.drivers_done.map(hopeless);
     }
     for unit in records::read::<Vec<UnitRecord<'_>>>(state, Tag::Units, 1).unwrap_or_default() {
-        live(&unit.name.into_owned(), unit.life.into_owned());
+        live(&unit.name, unit.life.into_owned());
         unit.cgroup.iter().for_each(|path| is_ours(path));
     }
     for job in records::read::<Vec<JobRecord<'_>>>(state, Tag::Jobs, 1).unwrap_or_default() {

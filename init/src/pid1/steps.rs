@@ -5,7 +5,10 @@ use std::{fs, path::Path, time::Duration};
 use drivers::{block, watchdog};
 use netstack::net::{self, Bridge, NetConfig};
 use rustix::{io::Errno, rand::GetRandomFlags, system::RebootCommand};
-use supervise::{control::Event, status::DataState};
+use supervise::{
+    control::{Event, Limits},
+    status::DataState,
+};
 
 use super::{
     Pid1, Stage,
@@ -475,9 +478,16 @@ fn kernel_settings() -> Result<Begun, String> {
     {
         trouble.push(format!("Ctrl-Alt-Del: {errno}"));
     }
-    for group in [OWN_GROUP, "pilot/helpers", "services"] {
+    for group in ["pilot/helpers", "services"] {
         trouble.extend(super::start::make_cgroup(group).err());
     }
+    let protected = Limits {
+        memory_low: Some(OWN_MEMORY),
+        ..Limits::default()
+    };
+    let group = super::start::make_cgroup(OWN_GROUP);
+    let limited = group.and_then(|group| group.limit(&protected).map_err(|e| e.to_string()));
+    trouble.extend(limited.err());
     let own = format!("{}/{OWN_GROUP}/cgroup.procs", super::start::CGROUPS);
     trouble.extend(fs::write(&own, "0").err().map(|e| format!("{own}: {e}")));
     if trouble.is_empty() {
@@ -527,6 +537,8 @@ const SETTINGS: &[(&str, &str)] = &[
 /// of a service's group would hold for its container, unless PID 1's has this name: that one it takes
 /// for the hierarchy's root (`prune_init_scope`).
 const OWN_GROUP: &str = "init.scope";
+/// What is not taken from PID 1 while others have any: several times what it uses.
+const OWN_MEMORY: u64 = 16 << 20;
 
 /// The name of a box that nobody has named.
 const DEFAULT_NAME: &str = "pilotlight";
