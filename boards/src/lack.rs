@@ -152,24 +152,35 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
         ],
     ),
     ("stall", NATIVE),
-    ("crash", NATIVE),
+    (
+        "crash",
+        &[
+            IP,
+            SETPRIV,
+            Tool {
+                program: "strace",
+                package: "strace",
+            },
+            UNSHARE,
+        ],
+    ),
 ];
 
 /// What our PID 1 in name spaces takes.
-const NATIVE: &[Tool] = &[
-    Tool {
-        program: "ip",
-        package: "iproute2",
-    },
-    Tool {
-        program: "setpriv",
-        package: "util-linux",
-    },
-    Tool {
-        program: "unshare",
-        package: "util-linux",
-    },
-];
+const NATIVE: &[Tool] = &[IP, SETPRIV, UNSHARE];
+
+const IP: Tool = Tool {
+    program: "ip",
+    package: "iproute2",
+};
+const SETPRIV: Tool = Tool {
+    program: "setpriv",
+    package: "util-linux",
+};
+const UNSHARE: Tool = Tool {
+    program: "unshare",
+    package: "util-linux",
+};
 
 /// Whether a program is on the machine, also where only root looks.
 pub fn find(program: &str) -> Option<PathBuf> {

@@ -192,14 +192,14 @@ impl Boot {
     /// A step that has taken longer than it may.
     pub fn overdue(&self, now: Duration) -> Option<Step> {
         self.running()
-            .find(|(step, since)| now >= *since + step.deadline)
+            .find(|(step, since)| now >= since.saturating_add(step.deadline))
             .map(|(step, _)| step)
     }
 
     /// When the next step will be overdue.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.running()
-            .map(|(step, since)| since + step.deadline)
+            .map(|(step, since)| since.saturating_add(step.deadline))
             .min()
     }
 

@@ -86,31 +86,27 @@ pub fn active() -> Vec<PathBuf> {
     }
 }
 
-/// Starts a thread for each console; they never end.
+/// Starts a thread for a console; it never ends.
 ///
 /// # Errors
 /// The system has no room for another thread.
-pub fn spawn(consoles: &[PathBuf], host: &Arc<dyn Host>) -> io::Result<()> {
-    for console in consoles {
-        let (console, host) = (console.clone(), Arc::clone(host));
-        let name = console
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        std::thread::Builder::new()
-            .name(name)
-            .stack_size(STACK)
-            .spawn(move || keep_talking(&console, &*host))?;
-    }
+pub fn spawn(console: &Path, host: &Arc<dyn Host>) -> io::Result<()> {
+    let (console, host) = (console.to_owned(), Arc::clone(host));
+    let name = console.file_name().unwrap_or_default();
+    std::thread::Builder::new()
+        .name(name.to_string_lossy().into_owned())
+        .stack_size(STACK)
+        .spawn(move || keep_talking(&console, &*host))?;
     Ok(())
 }
 
 /// A terminal that hangs up, or a panic, costs the session on it; a new one begins after a while.
 fn keep_talking(console: &Path, host: &dyn Host) {
     crate::crash::protect_thread();
-    let mut said = String::new();
+    let (mut said, mut spare) = (String::new(), spare_descriptors());
     loop {
+        // For whatever is opened next, if nothing else is left.
+        spare.clear();
         let ended = catch_unwind(AssertUnwindSafe(|| Session::open(console, host)?.run()));
         let why = match ended {
             Ok(Ok(never)) => match never {},
@@ -125,8 +121,16 @@ fn keep_talking(console: &Path, host: &dyn Host) {
             );
             said = why;
         }
+        spare = spare_descriptors();
         std::thread::sleep(REOPEN_AFTER);
     }
+}
+
+/// Descriptors that nobody else can have taken when the console has to be opened again.
+fn spare_descriptors() -> Vec<OwnedFd> {
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    let spare = || rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty()).ok();
+    std::iter::from_fn(spare).take(SPARE).collect()
 }
 
 /// `tty0` is whichever virtual terminal is in the foreground: no terminal to sit on.
@@ -136,6 +140,8 @@ fn terminal_of(name: &str) -> PathBuf {
 
 /// Plenty for line editing and tables; small, as PID 1's memory is locked.
 const STACK: usize = 256 * 1024;
+/// A terminal, and what is opened to look at it.
+const SPARE: usize = 2;
 /// Soon enough for somebody who plugs a cable in, rare enough to cost nothing.
 const REOPEN_AFTER: Duration = Duration::from_secs(2);
 

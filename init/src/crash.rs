@@ -5,6 +5,7 @@
 //! | [`epitaph`] | what is told of a crash |
 //! | [`budget`] | how many crashes are borne before PID 1 does less |
 //! | `handler` | from the fault to `execve`: the unsafe part |
+//! | [`reserve`] | memory for the moment when there is none |
 //! | `afresh` | what `execve` keeps and a fresh boot would not have |
 //!
 //! The handler may only note what happened and execute: what the successor needs is in the
@@ -16,6 +17,7 @@ pub mod epitaph;
 #[cfg(feature = "fault")]
 pub mod fault;
 mod handler;
+pub mod reserve;
 
 pub use afresh::{WATCHED, begin_afresh};
 pub(crate) use handler::MAX_KEPT;

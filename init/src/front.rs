@@ -4,7 +4,7 @@
 //! Holds no key but its leaf's and opens no file. It begins knowing nothing: listening sockets,
 //! configuration and the state of the box come from PID 1, which tells every new front the same.
 
-mod view;
+pub(crate) mod view;
 
 use std::{
     net::TcpListener,

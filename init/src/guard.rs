@@ -9,6 +9,8 @@
 //! write anywhere but to its sockets and its ring.
 
 mod evidence;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod heartbeat;
 mod own;
 mod probe;
@@ -24,7 +26,7 @@ use std::{
 };
 
 use self::{
-    evidence::{MAX_SHOWN, Shown, Threads},
+    evidence::{MAX_SHOWN, Shown, Threads, state_of_first},
     heartbeat::Heartbeat,
     own::Own,
     probe::Probe,
@@ -102,6 +104,9 @@ struct Watch {
     suspected: bool,
     shown: bool,
     condemned: bool,
+    /// When its first thread is looked at next, and since when that has ended though others go on.
+    look_at: Duration,
+    headless_since: Option<Duration>,
 }
 
 impl Guard {
@@ -153,6 +158,7 @@ impl Guard {
                 watch.told = sent.is_ok();
             }
         }
+        self.look_for_its_first(&mut watch, now);
         let mut silences = self.silences(role, &watch);
         silences.retain(now);
         if silences.is_empty() {
@@ -180,6 +186,20 @@ impl Guard {
         }
     }
 
+    /// A process whose first thread has ended neither ends nor is whole, whatever its others say.
+    fn look_for_its_first(&mut self, watch: &mut Watch, now: Duration) {
+        if now < watch.look_at {
+            return;
+        }
+        watch.look_at = now + LOOK_EVERY;
+        let is_headless = state_of_first(watch.run.pid) == Some(b'Z') && {
+            self.threads.look(watch.run.pid);
+            self.threads.are_without_first(watch.run.pid)
+        };
+        let since = watch.headless_since.unwrap_or(now);
+        watch.headless_since = is_headless.then_some(since);
+    }
+
     fn silences(&self, role: Role, watch: &Watch) -> Silences {
         let mut silences = Silences::default();
         let since = |part, since| Silence {
@@ -187,6 +207,9 @@ impl Guard {
             since,
             thread: None,
         };
+        if let Some(at) = watch.headless_since {
+            silences.push(since(Part::First, at));
+        }
         match role {
             _ if !watch.answered => silences.push(since(Part::Start, watch.run.started)),
             Role::Front => silences.push(since(Part::Door, watch.last_sign)),
@@ -284,6 +307,8 @@ impl Watch {
             suspected: false,
             shown: false,
             condemned: false,
+            look_at: now,
+            headless_since: None,
         }
     }
 }
@@ -291,7 +316,7 @@ impl Watch {
 /// What is silent of a role; a handful at most.
 #[derive(Debug, Default)]
 struct Silences {
-    all: [Option<Silence>; 6],
+    all: [Option<Silence>; 7],
 }
 
 impl Silences {
@@ -319,6 +344,9 @@ impl Silences {
 
 /// The heartbeat's period: the longest that a parked pool stays silent.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Between two looks at a process's first thread: each opens a file.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Above all ordinary threads; low among the real-time ones.
 const PRIORITY: u8 = 10;

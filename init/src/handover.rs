@@ -202,6 +202,37 @@ impl Handover {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+impl Handover {
+    /// A new one of its own, on no particular descriptor.
+    ///
+    /// # Panics
+    /// Without memory or descriptors.
+    pub(crate) fn sample() -> Self {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memfd = rustix::fs::memfd_create("test", flags).expect("a memfd");
+        rustix::fs::ftruncate(&memfd, layout::SIZE).expect("room");
+        rustix::fs::fcntl_add_seals(&memfd, SEALS).expect("seals");
+        let handover = Self::of(memfd);
+        handover.set_word(layout::MAGIC_AT, layout::MAGIC);
+        handover
+    }
+
+    /// What the next generation gets.
+    pub(crate) fn successor(&self) -> Self {
+        let mut next = Self::of(self.memfd.try_clone().expect("a descriptor"));
+        next.generation = 1;
+        next
+    }
+
+    /// Writes anything anywhere.
+    pub(crate) fn scribble(&self, at: u64, bytes: &[u8]) {
+        let room = layout::SIZE - at.min(layout::SIZE);
+        let bytes = &bytes[..bytes.len().min(room as usize)];
+        let _ = self.write(at, bytes);
+    }
+}
+
 /// Times of the crashes among the epitaphs.
 pub fn failures(epitaphs: &[Epitaph]) -> Vec<Duration> {
     let failures = epitaphs.iter().filter(|epitaph| epitaph.cause.is_failure());
@@ -226,19 +257,11 @@ mod tests {
     use super::*;
 
     fn handover() -> Handover {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let memfd = rustix::fs::memfd_create("test", flags).unwrap();
-        rustix::fs::ftruncate(&memfd, layout::SIZE).unwrap();
-        rustix::fs::fcntl_add_seals(&memfd, SEALS).unwrap();
-        let handover = Handover::of(memfd);
-        handover.set_word(layout::MAGIC_AT, layout::MAGIC);
-        handover
+        Handover::sample()
     }
 
     fn successor(of: &Handover) -> Handover {
-        let mut next = Handover::of(of.memfd.try_clone().unwrap());
-        next.generation = 1;
-        next
+        of.successor()
     }
 
     #[test]

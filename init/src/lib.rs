@@ -25,6 +25,8 @@ pub mod console;
 pub mod console_host;
 pub mod crash;
 pub mod front;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod guard;
 pub mod handover;
 pub mod helper;
@@ -40,6 +42,9 @@ pub mod shared;
 pub mod vitals;
 
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: crash::reserve::Allocator = crash::reserve::Allocator;
 
 /// Starts the right role: PID 1 if the kernel says so, else what the first argument names.
 pub fn start() -> ExitCode {

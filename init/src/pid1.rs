@@ -4,8 +4,11 @@
 //! or write a disk, take a lock that another thread holds while working, wait for a child, or end.
 //! Every wait has a deadline; a panic costs the turn it happened in.
 
+mod again;
 mod control;
 mod estate;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod inheritance;
 mod jobs;
 mod keeping;
@@ -26,6 +29,7 @@ use std::{
     fs,
     os::fd::{AsFd as _, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -45,6 +49,7 @@ use supervise::{
 };
 
 use self::{
+    again::Spares,
     estate::Estate,
     inheritance::Legacy,
     jobs::{Job, Purpose},
@@ -62,7 +67,6 @@ use crate::{
     cmdline::Cmdline,
     console,
     crash::{self, epitaph::Cause},
-    guard,
     handover::Handover,
     keep::Keep,
     kmsg, mounts, root,
@@ -107,6 +111,10 @@ pub struct Pid1 {
     watchdog: Option<Armed>,
     feed_at: Duration,
     console_is_up: bool,
+    consoles_due: Vec<PathBuf>,
+    guard_is_up: bool,
+    spares: Spares,
+    try_again_at: Duration,
 
     keep: Keep,
     keep_is_there: bool,
@@ -160,20 +168,20 @@ pub fn run() -> ! {
     for why in trouble {
         kmsg::write(kmsg::ERROR, &why);
     }
-    let mut pid1 = loop {
-        match Pid1::new(stage, legacy.as_mut(), &succession) {
-            Ok(pid1) => break pid1,
-            Err(why) => {
-                kmsg::write(kmsg::ERROR, &format!("PID 1 can't begin: {why}"));
-                std::thread::sleep(BEGIN_AGAIN);
-            }
-        }
-    };
+    crash::reserve::take();
+    let estate = begun(|| Estate::of(legacy.as_mut(), &succession));
+    let means = begun(Means::new);
+    let mut pid1 = Pid1::new(stage, estate, means, &succession);
     pid1.handover = handover;
-    match legacy {
+    // What is handed over is believed by nobody, but a mistake in not believing must not be the end.
+    let inherited = catch_unwind(AssertUnwindSafe(|| match legacy {
         Some(legacy) => pid1.inherit(legacy),
         None => pid1.settle(None),
+    }));
+    if inherited.is_err() {
+        crash::reexecute(Cause::Panics, "main");
     }
+    pid1.spares.take();
     pid1.start_threads();
     #[cfg(feature = "fault")]
     crash::fault::listen();
@@ -184,6 +192,40 @@ pub fn run() -> ! {
         if turn.is_err() {
             panicked(&mut panics, now());
         }
+    }
+}
+
+/// What PID 1 can't begin without; asked for again and again.
+fn begun<T>(mut attempt: impl FnMut() -> Result<T, String>) -> T {
+    loop {
+        match attempt() {
+            Ok(begun) => return begun,
+            Err(why) => {
+                kmsg::write(kmsg::ERROR, &format!("PID 1 can't begin: {why}"));
+                std::thread::sleep(BEGIN_AGAIN);
+            }
+        }
+    }
+}
+
+/// What `main` makes for itself.
+struct Means {
+    inbox: Inbox,
+    to_main: ToMain,
+    null: OwnedFd,
+    signals: SignalFd,
+}
+
+impl Means {
+    fn new() -> Result<Self, String> {
+        let text = |what: &'static str| move |e: rustix::io::Errno| format!("{what}: {e}");
+        let (inbox, to_main) = Inbox::new().map_err(text("queue"))?;
+        Ok(Self {
+            inbox,
+            to_main,
+            null: open("/dev/null", rustix::fs::OFlags::RDWR).map_err(text("/dev/null"))?,
+            signals: watched_signals()?,
+        })
     }
 }
 
@@ -201,23 +243,7 @@ fn panicked(panics: &mut Vec<Duration>, now: Duration) {
 }
 
 impl Pid1 {
-    fn new(
-        stage: Stage,
-        legacy: Option<&mut Legacy>,
-        succession: &Succession,
-    ) -> Result<Self, String> {
-        let text = |what: &'static str| move |e: rustix::io::Errno| format!("{what}: {e}");
-        let (inbox, to_main) = Inbox::new().map_err(text("queue"))?;
-        let estate = match legacy.and_then(Legacy::estate) {
-            Some(estate) => estate,
-            None => {
-                if succession.generation > 0 {
-                    inheritance::end_all();
-                }
-                Estate::new()?
-            }
-        };
-        let null = open("/dev/null", rustix::fs::OFlags::RDWR).map_err(text("/dev/null"))?;
+    fn new(stage: Stage, estate: Estate, means: Means, succession: &Succession) -> Self {
         let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
         let (steps, earlier, program) = match stage {
             Stage::Initramfs => (STAGE0, Vec::new(), "/init"),
@@ -225,9 +251,9 @@ impl Pid1 {
         };
         let vitals = Arc::new(Vitals::default());
         if stage == Stage::Root {
-            own_stdio(&estate.own_log, &null).map_err(text("standard descriptors"))?;
+            own_stdio(&estate.own_log, &means.null);
         }
-        let pid1 = Self {
+        Self {
             stage,
             program: program.to_owned(),
             cmdline: Cmdline::parse(&line),
@@ -244,15 +270,15 @@ impl Pid1 {
             left_behind: Vec::new(),
             more_to_reap: false,
             down: None,
-            signals: watched_signals()?,
-            inbox,
-            to_main,
+            signals: means.signals,
+            inbox: means.inbox,
+            to_main: means.to_main,
             uevents: estate.uevents,
             buttons: PowerButtons::default(),
             sockets: estate.sockets,
             heartbeat: estate.heartbeat,
             guards: estate.guards,
-            null,
+            null: means.null,
             kmsg: estate.kmsg,
             own_log: estate.own_log,
             helper_log: estate.helper_log,
@@ -262,6 +288,10 @@ impl Pid1 {
             watchdog: None,
             feed_at: Duration::ZERO,
             console_is_up: false,
+            consoles_due: Vec::new(),
+            guard_is_up: false,
+            spares: Spares::default(),
+            try_again_at: Duration::ZERO,
             keep: Keep::default(),
             keep_is_there: false,
             keep_write: None,
@@ -284,18 +314,13 @@ impl Pid1 {
             last_turn: Duration::ZERO,
             handover: None,
             succession: succession.clone(),
-        };
-        if stage == Stage::Root {
-            let (vitals, to_main) = (pid1.vitals.clone(), pid1.to_main.clone());
-            let guards = pid1.guards.try_clone().map_err(|e| e.to_string())?;
-            let from = succession.ends_safe_mode();
-            guard::spawn(vitals, to_main, guards, pid1.own_log.read.clone(), from)
-                .map_err(|e| format!("guard: {e}"))?;
         }
-        Ok(pid1)
     }
 
     fn start_threads(&mut self) {
+        if self.stage == Stage::Root {
+            self.start_guard();
+        }
         if self.stage == Stage::Root || self.console_is_up {
             self.start_console();
         }
@@ -304,17 +329,29 @@ impl Pid1 {
     /// Opens the recovery console on every console that the kernel names.
     fn start_console(&mut self) {
         self.console_is_up = true;
+        self.consoles_due = console::active();
+        self.open_consoles();
+    }
+
+    /// Starts the consoles that are due.
+    fn open_consoles(&mut self) {
+        if self.consoles_due.is_empty() {
+            return;
+        }
         let host: Arc<dyn console::Host> = Arc::new(crate::console_host::Host::new(
             self.board.clone(),
             self.to_main.clone(),
         ));
         self.board.status.set(self.status(now()));
-        if let Err(e) = console::spawn(&console::active(), &host) {
-            kmsg::write(
-                kmsg::ERROR,
-                &format!("the recovery console can't be opened: {e}"),
-            );
-        }
+        let open = |console: &PathBuf| match console::spawn(console, &host) {
+            Ok(()) => false,
+            Err(e) => {
+                let text = format!("a recovery console can't be opened, and is tried again: {e}");
+                kmsg::write(kmsg::ERROR, &text);
+                true
+            }
+        };
+        self.consoles_due.retain(open);
     }
 
     /// One turn: wait for whatever comes first, then do all that is due.
@@ -334,6 +371,7 @@ impl Pid1 {
         self.give_up_jobs(now);
         self.advance_boot(now);
         self.do_what_is_due(now);
+        self.try_again(now);
         self.watch_data(now);
         self.advance_shutdown(now);
         self.empty_groups.retain(|group| group.remove().is_err());
@@ -660,11 +698,20 @@ fn open(path: &str, flags: rustix::fs::OFlags) -> rustix::io::Result<OwnedFd> {
     )
 }
 
-/// From here on PID 1 speaks through the log like everybody else.
-fn own_stdio(log: &LogPair, null: &OwnedFd) -> rustix::io::Result<()> {
-    rustix::stdio::dup2_stdin(null)?;
-    rustix::stdio::dup2_stdout(&*log.write)?;
-    rustix::stdio::dup2_stderr(&*log.write)
+/// From here on PID 1 speaks through the log like everybody else; or, if the kernel will not have
+/// it, goes on as it is.
+fn own_stdio(log: &LogPair, null: &OwnedFd) {
+    let duplicated = retried(|| rustix::stdio::dup2_stdin(null))
+        .and_then(|()| retried(|| rustix::stdio::dup2_stdout(&*log.write)))
+        .and_then(|()| retried(|| rustix::stdio::dup2_stderr(&*log.write)));
+    if let Err(errno) = duplicated {
+        kmsg::write(kmsg::ERROR, &format!("standard descriptors: {errno}"));
+    }
+}
+
+/// The second attempt of what hardly ever fails.
+fn retried(call: impl Fn() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+    call().or_else(|_| call())
 }
 
 /// All signals are taken here and nowhere else; threads inherit the mask.

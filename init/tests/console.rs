@@ -96,7 +96,7 @@ impl Person {
         let path = PathBuf::from(ptsname(&master, Vec::new()).unwrap().into_string().unwrap());
         let host = Arc::new(host);
         let theirs: Arc<dyn Host> = host.clone();
-        console::spawn(&[path], &theirs).unwrap();
+        console::spawn(&path, &theirs).unwrap();
         let keyboard = File::from(master);
         let mut glass = keyboard.try_clone().unwrap();
         let (sender, screen) = channel();

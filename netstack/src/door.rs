@@ -35,6 +35,8 @@ mod emergency;
 mod engine;
 mod exchange;
 mod flow;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod head;
 mod hello;
 mod http2;

@@ -15,4 +15,6 @@
 
 pub mod ca;
 pub mod door;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod net;

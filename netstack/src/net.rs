@@ -13,16 +13,19 @@
 //! | `dhcp`, `linklocal`, `uplink` | the protocols, without sockets or clocks |
 //! | `kernel`, `reconcile`, `change`, `rtnl` | links, addresses, routes: seen, compared, changed |
 //! | `nft`, `filter` | the services' packet filter |
-//! | `netlink`, `frame` | formats on the wire |
+//! | `dialogue`, `netlink`, `frame` | words and formats on the wire |
 //! | `clock`, `random`, `report` | time, chance, words |
 
 mod change;
 mod clock;
 mod config;
 mod dhcp;
+mod dialogue;
 mod engine;
 mod filter;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod kernel;
 mod linklocal;
 mod netlink;

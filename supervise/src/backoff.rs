@@ -65,7 +65,7 @@ impl Backoff {
             .first
             .saturating_mul(1 << doublings)
             .min(self.policy.most);
-        wait + wait.mul_f64(f64::from(random % 1000) / 1000.0 / 5.0)
+        wait.saturating_add(wait / 5000 * (random % 1000))
     }
 
     /// Forgets the failures, for a start that somebody asked for.

@@ -9,6 +9,7 @@
 //! | [`front`] | the front door in this process, with a service behind it |
 //! | [`venv`] | programs from PyPI |
 //! | [`load`] | requests at a steady rate |
+//! | [`strace`] | a thread whose system calls are seen, or fail |
 //! | [`native`] | our PID 1 in name spaces of its own |
 //! | [`netns`] | machines, cables and real peers in network name spaces |
 
@@ -21,5 +22,6 @@ pub mod load;
 pub mod native;
 pub mod netns;
 pub mod package;
+pub mod strace;
 pub mod venv;
 pub mod vm;

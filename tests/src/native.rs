@@ -68,6 +68,33 @@ impl Native {
 
     /// Starts the program `init` as PID 1, and waits for nothing.
     pub fn launch(name: &str, init: &Path) -> Result<Self> {
+        Self::begin(name, init, false)
+    }
+
+    /// The same with fault injection, held just before PID 1 becomes `init`, until
+    /// [`Self::let_go`]: so that it can be traced from its first system call on.
+    pub fn held(name: &str) -> Result<Self> {
+        Self::begin(name, &init_with_faults()?, true)
+    }
+
+    /// Ends the hold, when PID 1 has come to it and `ready` is done.
+    pub fn let_go<T>(&self, ready: impl FnOnce() -> Result<T>) -> Result<T> {
+        let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NONBLOCK;
+        let mut hold = None;
+        // Nobody reads there before.
+        until(START, || {
+            let opened = rustix::fs::open(self.folder.join(HOLD), flags, rustix::fs::Mode::empty());
+            hold = opened.ok();
+            hold.is_some()
+        })
+        .context("PID 1 does not come to where it is held")?;
+        let done = ready()?;
+        let hold = hold.context("opened above")?;
+        rustix::io::write(&hold, b"\n")?;
+        Ok(done)
+    }
+
+    fn begin(name: &str, init: &Path, held: bool) -> Result<Self> {
         if let Some(why) = lacks() {
             bail!("our PID 1 can't run here: {why}");
         }
@@ -81,6 +108,10 @@ impl Native {
         fs::write(folder.join("cmdline"), CMDLINE)?;
         fs::write(folder.join("active"), "console\n")?;
         fs::write(folder.join("script"), SCRIPT)?;
+        if held {
+            let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+            rustix::fs::mknodat(rustix::fs::CWD, folder.join(HOLD), kind, mode, 0)?;
+        }
         let (console, terminal) = terminal()?;
         let group = cgroup2()?.join(machine.name());
         fs::create_dir(&group).with_context(|| format!("no group {}", group.display()))?;
@@ -415,6 +446,9 @@ const FOLDERS: [&str; 9] = [
     "usr/lib/pilotlight",
 ];
 
+/// The FIFO from which PID 1 reads a line before it becomes `init`, if it is there.
+const HOLD: &str = "hold";
+
 /// No kernel settings of the machine are read from here.
 const CMDLINE: &str = "pilot.data=mounted pilot.keep=none\n";
 
@@ -454,6 +488,7 @@ chown 501:501 "$root/data/packages" "$root/data/services" "$root/data/pilot"
 chown 502:502 "$root/data/logs"
 cd "$root"
 mount --move . /
+[ ! -p "$1/hold" ] || read -r _ < "$1/hold"
 exec chroot . /usr/lib/pilotlight/init
 "#;
 

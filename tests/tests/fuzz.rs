@@ -1,44 +1,56 @@
-//! Hostile packages, manifests, versions, servers and specs: libFuzzer finds no panic and no hunger.
+//! Hostile clients, servers, packages, roles and predecessors: libFuzzer finds no panic, no hang and
+//! no hunger.
 //!
-//! The targets are in `s9pk/fuzz`, built here with the stable compiler and the same versions of
-//! libraries as the box, into the build's own folder. Each runs a minute from a fixed seed, so
+//! The targets are in each crate's `fuzz`, built here with the stable compiler and the same versions
+//! of libraries as the box, into the build's own folder. Each runs for a while from a fixed seed, so
 //! that a finding comes back; with `--long` half an hour from a new one, on top of what earlier
-//! long runs have learned. A finding is printed and stays in a file that the target replays.
+//! long runs have learned. A finding is printed and stays in a file that the target replays. What
+//! has a state is played by scripts, a sequence of what may happen to it.
 
 use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::OnceLock,
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use boards::{binaries::workspace, tool};
 
-/// One minute, and half an hour, of each target.
+/// A short run, and half an hour, of each target of a crate.
 macro_rules! targets {
-    ($($target:ident),*) => {$(
-        mod $target {
-            #[test]
-            fn a_minute_finds_nothing() -> anyhow::Result<()> {
-                super::Run::minute(stringify!($target)).finds_nothing()
-            }
+    ($($krate:ident: $($target:ident),*;)*) => {$(
+        mod $krate {$(
+            mod $target {
+                #[test]
+                fn a_short_run_finds_nothing() -> anyhow::Result<()> {
+                    let target = (stringify!($krate), stringify!($target));
+                    crate::Run::short(target).finds_nothing()
+                }
 
-            #[test]
-            #[ignore = "half an hour"]
-            fn half_an_hour_finds_nothing() -> anyhow::Result<()> {
-                super::Run::half_an_hour(stringify!($target)).finds_nothing()
+                #[test]
+                #[ignore = "half an hour"]
+                fn half_an_hour_finds_nothing() -> anyhow::Result<()> {
+                    let target = (stringify!($krate), stringify!($target));
+                    crate::Run::half_an_hour(target).finds_nothing()
+                }
             }
-        }
+        )*}
     )*};
 }
 
-targets!(open, sealed, manifest, version, http, spec, trust);
+targets! {
+    drivers: uevent;
+    init: beats, control, handover;
+    netstack: dhcp, filter, hpack, http1, http2, routing, rtnl;
+    s9pk: http, manifest, open, sealed, spec, trust, version;
+    supervise: frames;
+}
 
 /// The other targets' silence means nothing unless a fuzzer built as they are finds what is there.
 #[test]
 fn a_planted_mistake_is_found_and_its_input_shown() -> Result<()> {
-    let told = match Run::minute("planted").finds_nothing() {
+    let told = match Run::short(("s9pk", "planted")).finds_nothing() {
         Ok(()) => bail!("the planted mistake was not found"),
         Err(error) => format!("{error:#}"),
     };
@@ -47,41 +59,46 @@ fn a_planted_mistake_is_found_and_its_input_shown() -> Result<()> {
     Ok(())
 }
 
+/// A crate, and one of its targets.
+type Target = (&'static str, &'static str);
+
 /// One run of a target.
 struct Run {
-    target: &'static str,
+    target: Target,
     /// Folders of inputs to begin with; what is learned goes to the first.
     corpora: Vec<PathBuf>,
     arguments: Vec<String>,
 }
 
 impl Run {
-    /// Always the same inputs in the same order, as many as a minute holds.
-    fn minute(target: &'static str) -> Self {
-        Self::new(target, "minute", &["-max_total_time=60", "-seed=1"])
+    /// Always the same inputs in the same order, as many as the time holds.
+    fn short(target: Target) -> Self {
+        let time = format!("-max_total_time={SHORT}");
+        Self::new(target, "short", &[&time, "-seed=1"])
     }
 
     /// Inputs that no run has tried before.
-    fn half_an_hour(target: &'static str) -> Self {
+    fn half_an_hour(target: Target) -> Self {
         let mut run = Self::new(target, "long", &["-max_total_time=1800"]);
-        run.corpora.insert(0, room().join(target).join("learned"));
+        run.corpora.insert(0, room_of(target).join("learned"));
         run
     }
 
-    fn new(target: &'static str, length: &str, arguments: &[&str]) -> Self {
+    fn new(target: Target, length: &str, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|word| (*word).to_owned());
         Self {
             target,
-            corpora: vec![room().join(target).join(length)],
+            corpora: vec![room_of(target).join(length)],
             arguments: arguments.collect(),
         }
     }
 
     fn finds_nothing(self) -> Result<()> {
-        let program = built()?.join(self.target);
+        let (krate, target) = self.target;
+        let program = built(krate)?.join(target);
         let seeds = self.corpora.last().context("every run has seeds")?;
         plant(self.target, seeds)?;
-        let findings = room().join(self.target).join("findings");
+        let findings = room_of(self.target).join("findings");
         for folder in self.corpora.iter().chain([&findings]) {
             fs::create_dir_all(folder)?;
         }
@@ -106,7 +123,7 @@ impl Run {
                 .unwrap_or_default();
             bail!(
                 "{} ended with {}\n{}\ninput: {}\nagain: {} {}",
-                self.target,
+                self.target.1,
                 output.status,
                 cause(&told),
                 input[..input.len().min(SHOWN)].escape_ascii(),
@@ -117,45 +134,49 @@ impl Run {
         let done = told.lines().rfind(|line| line.starts_with("Done "));
         let done = done.with_context(|| format!("it never ended:\n{}", cause(&told)))?;
         let seen = told.lines().rfind(|line| line.contains(" cov: "));
-        println!("{}: {done}\n{}", self.target, seen.unwrap_or_default());
+        println!("{}: {done}\n{}", self.target.1, seen.unwrap_or_default());
         Ok(())
     }
 }
 
-/// Builds the targets, once. Gives the folder of the programs.
-fn built() -> Result<&'static Path> {
-    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}"))) {
-        Ok(folder) => Ok(folder),
-        Err(error) => bail!("{error}"),
+/// Builds a crate's targets, once, and no two crates' at a time. Gives the folder of the programs.
+fn built(krate: &'static str) -> Result<PathBuf> {
+    static BUILT: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !built.contains(&krate) {
+        build(krate)?;
+        built.push(krate);
     }
+    Ok(room().join("build").join(triple()).join("release"))
 }
 
-fn build() -> Result<PathBuf> {
-    let sources = sources();
+fn build(krate: &str) -> Result<()> {
+    let sources = sources(krate);
     // The libraries that are fuzzed are those that ship.
     fs::copy(workspace().join("Cargo.lock"), sources.join("Cargo.lock"))?;
-    let triple = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     tool::run(
         Command::new("cargo")
             // With a target named, the flags are not for build scripts, which nobody fuzzes.
-            .args(["build", "--release", "--quiet", "--target", &triple])
+            .args(["build", "--release", "--quiet", "--target", &triple()])
             .arg("--target-dir")
             .arg(room().join("build"))
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .env("RUSTFLAGS", FLAGS.join(" "))
             .current_dir(sources),
-    )?;
-    Ok(room().join("build").join(triple).join("release"))
+    )
+}
+
+fn triple() -> String {
+    format!("{}-unknown-linux-gnu", env::consts::ARCH)
 }
 
 /// Fills `folder` with what the target is to begin with: the samples of the format, and its seeds.
-fn plant(target: &str, folder: &Path) -> Result<()> {
+fn plant((krate, target): Target, folder: &Path) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;
     }
     fs::create_dir_all(folder)?;
-    let seeds = sources().join("seeds").join(target);
+    let seeds = sources(krate).join("seeds").join(target);
     if seeds.exists() {
         for seed in fs::read_dir(seeds)? {
             let seed = seed?;
@@ -209,8 +230,13 @@ fn cause(told: &str) -> String {
         .join("\n")
 }
 
-fn sources() -> PathBuf {
-    workspace().join("s9pk/fuzz")
+fn sources(krate: &str) -> PathBuf {
+    workspace().join(krate).join("fuzz")
+}
+
+/// Where a target's inputs and findings go.
+fn room_of((krate, target): Target) -> PathBuf {
+    room().join(krate).join(target)
 }
 
 /// Where builds, inputs and findings go: nothing of it is part of the sources.
@@ -218,6 +244,8 @@ fn room() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz")
 }
 
+/// Seconds of a short run: all of them together, two at a time, are to stay under six minutes.
+const SHORT: u64 = 20;
 /// Coverage as libFuzzer wants it, as cargo-fuzz asks for it, of a stable compiler. No sanitizer:
 /// that takes a nightly one, the code has no `unsafe`, and the targets count memory themselves.
 const FLAGS: &[&str] = &[

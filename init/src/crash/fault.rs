@@ -62,6 +62,53 @@ pub fn point(thread: &str) {
     }
 }
 
+/// Ends this process's first thread, and no other.
+pub fn end_first_thread() {
+    // SAFETY: an all-zero sigaction is a valid one, and the handler takes the one argument that it
+    // gets; then a signal is sent to a thread of this process.
+    unsafe {
+        let mut action: libc::sigaction = mem::zeroed();
+        action.sa_sigaction = leave as *const () as usize;
+        libc::sigaction(SIGNAL, &action, ptr::null_mut());
+        libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::getpid(), SIGNAL);
+    }
+}
+
+extern "C" fn leave(_: libc::c_int) {
+    // SAFETY: ends this thread; what it held is never touched again, as in any thread that hangs.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+}
+
+/// Opens files until there are no descriptors left, and keeps them.
+fn use_up_descriptors() {
+    let most = rustix::process::Rlimit {
+        current: Some(FEW_DESCRIPTORS),
+        maximum: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum,
+    };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, most);
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    while let Ok(fd) = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty()) {
+        mem::forget(fd);
+    }
+}
+
+/// Takes all memory that there is, up to a limit that is set to what there is, and keeps it.
+fn use_up_memory() {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+    let size = size.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
+    let as_it_is = rustix::process::Rlimit {
+        current: size.map(|kilobytes| kilobytes * 1024),
+        maximum: rustix::process::getrlimit(rustix::process::Resource::As).maximum,
+    };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::As, as_it_is);
+    for size in [1 << 16, 1 << 12, 1 << 8, 1 << 5] {
+        // Not through the reserve: that is what is to be left.
+        // SAFETY: blocks that are never freed, of sizes that are not zero.
+        while !unsafe { libc::malloc(size) }.is_null() {}
+    }
+}
+
 /// In the crash handler: a fault there, if that was asked for.
 pub(super) fn in_the_handler() {
     if KIND.load(Ordering::Acquire) == kind_number("double") {
@@ -77,6 +124,8 @@ fn obey(line: &str) {
     let count = words.next().and_then(|n| n.parse().ok()).unwrap_or(1);
     match (kind, thread) {
         ("panic", "main") => PANICS_OF_MAIN.store(count, Ordering::Release),
+        ("descriptors", _) => use_up_descriptors(),
+        ("memory", _) => use_up_memory(),
         ("forgive", _) => write_word(layout::CRASHES_AT, 0),
         ("panic", _) => PANICS_OF_GUARD.store(count, Ordering::Release),
         _ => {
@@ -201,5 +250,7 @@ static PANICS_OF_GUARD: AtomicU32 = AtomicU32::new(0);
 const PLACE: &str = "/run/pilot/fault";
 /// Any number that looks like none of ours.
 const RUBBISH: u64 = 0x9e37_79b9_7f4a_7c15;
+/// More than PID 1 has open, few enough to be used up at once.
+const FEW_DESCRIPTORS: u64 = 160;
 /// A real-time signal that nothing else uses.
 const SIGNAL: i32 = 44;

@@ -7,7 +7,7 @@ use supervise::{
 };
 
 /// What the emergency page shows of `status`.
-pub(super) fn emergency(status: &BoxStatus) -> EmergencyView {
+pub(crate) fn emergency(status: &BoxStatus) -> EmergencyView {
     let is_manager = |info: &&UnitInfo| info.unit.as_str() == "manager";
     let mut roles = vec![RoleLine {
         name: "Supervisor (PID 1)".to_owned(),

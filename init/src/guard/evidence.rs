@@ -66,6 +66,13 @@ impl Threads {
         }
     }
 
+    /// Whether the first thread of process `pid` has ended while others go on.
+    pub(super) fn are_without_first(&self, pid: u32) -> bool {
+        let is_over = |thread: &Thread| matches!(thread.state, b'Z' | b'X');
+        let first = self.all().iter().find(|thread| thread.tid == pid);
+        first.is_some_and(is_over) && !self.all().iter().all(is_over)
+    }
+
     #[cfg(test)]
     pub(super) fn test(threads: &[Thread]) -> Self {
         let mut all = Self::default();
@@ -185,6 +192,17 @@ impl Shown {
         shown.wchan[..wchan.len()].copy_from_slice(wchan.as_bytes());
         shown
     }
+}
+
+/// The state of a process's first thread; none if the process is gone.
+pub(super) fn state_of_first(pid: u32) -> Option<u8> {
+    let mut path = Text::<32>::default();
+    path.push("/proc/").number(pid).push("/stat");
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path.as_str(), flags, Mode::empty()).ok()?;
+    let mut bytes = [0; 512];
+    let n = rustix::io::read(&fd, &mut bytes).ok()?;
+    Some(parse(pid, &bytes[..n])?.state)
 }
 
 fn one(folder: &OwnedFd, name: &CStr, tid: u32) -> Option<Thread> {

@@ -18,6 +18,8 @@ pub enum Part {
     Door = 1,
     /// The pool's I/O driver.
     Driver = 2,
+    /// Its first thread, which has ended though others go on.
+    First = 8,
     /// The thread that takes the guard's beats.
     Heartbeat = 3,
     /// `logd`'s reading.
@@ -89,6 +91,8 @@ impl Part {
             // Behind is its ordinary state while much is logged; only standing still is not.
             Self::Reading => (3000, 3500, None, 60_000),
             Self::Start => (START_MS, START_MS, None, START_MS),
+            // A process that is ending as a whole is gone by then.
+            Self::First => (0, FIRST_MS, None, FIRST_MS),
         };
         let millis = Duration::from_millis;
         Limits {
@@ -105,16 +109,17 @@ impl Part {
             Self::Blocking => thread.is_called("blocking"),
             Self::Door => thread.is_called("door"),
             Self::Driver | Self::Spawn | Self::Worker => thread.is_called("worker"),
-            Self::Heartbeat | Self::Reading | Self::Start => true,
+            Self::First | Self::Heartbeat | Self::Reading | Self::Start => true,
         }
     }
 
     /// Its number in the ring.
     pub(super) fn from_number(number: u64) -> Option<Self> {
-        const ALL: [Part; 8] = [
+        const ALL: [Part; 9] = [
             Part::Blocking,
             Part::Door,
             Part::Driver,
+            Part::First,
             Part::Heartbeat,
             Part::Reading,
             Part::Spawn,
@@ -140,6 +145,7 @@ impl fmt::Display for Cause {
             Part::Blocking => "its threads for slow work took none",
             Part::Door => "the door did not answer",
             Part::Driver => "its I/O driver did not turn",
+            Part::First => "its first thread had ended and others went on",
             Part::Heartbeat => "it answered no heartbeat",
             Part::Reading => "it took no lines",
             Part::Spawn => "its pool ran no task",
@@ -255,6 +261,7 @@ impl Seen {
 /// For how long a new run of a role may not have answered yet.
 pub const START_PATIENCE: Duration = Duration::from_millis(START_MS);
 const START_MS: u64 = 60_000;
+const FIRST_MS: u64 = 2000;
 /// So long must a thread have been given no CPU to count as asleep: three looks after the first.
 const STILL: Duration = Duration::from_millis(300);
 /// The same while it waits for a disk: one page of the program from a slow one that is loaded takes

@@ -63,6 +63,15 @@ impl Inherited {
         }
     }
 
+    /// These alone.
+    #[cfg(any(test, fuzzing))]
+    pub fn of(fds: Vec<OwnedFd>) -> Self {
+        Self {
+            open: fds.into_iter().map(|fd| (fd.as_raw_fd(), fd)).collect(),
+            taken: Vec::new(),
+        }
+    }
+
     /// Takes what the state calls `handed`, if it is still that. It stays open through another
     /// crash until [`Inherited::settle`], so that nothing is lost before the first publication.
     pub fn take(&mut self, handed: Handed) -> Option<OwnedFd> {
@@ -95,13 +104,6 @@ const FIRST: i32 = 3;
 mod tests {
     use super::*;
 
-    fn inherited(fds: Vec<OwnedFd>) -> Inherited {
-        Inherited {
-            open: fds.into_iter().map(|fd| (fd.as_raw_fd(), fd)).collect(),
-            taken: Vec::new(),
-        }
-    }
-
     #[test]
     fn a_descriptor_is_taken_once_and_only_if_it_is_the_one_named() {
         let (a, b) = rustix::pipe::pipe().unwrap();
@@ -112,7 +114,7 @@ mod tests {
             number: other.as_raw_fd(),
             ..named
         };
-        let mut inherited = inherited(vec![a, b, other]);
+        let mut inherited = Inherited::of(vec![a, b, other]);
         assert!(inherited.take(named).is_some());
         assert!(inherited.take(named).is_none(), "taken twice");
         assert!(inherited.take(wrong).is_none(), "another file");

@@ -93,6 +93,7 @@ const KINDS: &[(&str, Fault)] = &[
         pool.spawn(async { spin() });
     }),
     ("honest-load", honest_load),
+    ("first", |_| crate::crash::fault::end_first_thread()),
     ("threads", threads),
     ("stderr", stderr),
     ("stop", |_| {

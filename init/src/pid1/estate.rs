@@ -8,8 +8,11 @@ use rustix::net::{SocketType, sockopt};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Pid1, open,
+    Pid1,
+    inheritance::{self, Legacy},
+    open,
     sockets::Sockets,
+    succession::Succession,
     table::{LogPair, seqpacket_pair},
 };
 use crate::handover::descriptors::{Handed, Inherited, Naming};
@@ -48,6 +51,19 @@ pub(super) struct EstateRecord {
 pub(super) type LogRecord = (Handed, Handed);
 
 impl Estate {
+    /// The predecessor's, or a new one. To be asked for again when it can't be had.
+    pub(super) fn of(legacy: Option<&mut Legacy>, succession: &Succession) -> Result<Self, String> {
+        match legacy.and_then(Legacy::estate) {
+            Some(estate) => Ok(estate),
+            None => {
+                if succession.generation > 0 {
+                    inheritance::end_all();
+                }
+                Self::new()
+            }
+        }
+    }
+
     /// All new.
     pub(super) fn new() -> Result<Self, String> {
         let text = |what: &'static str| move |e: rustix::io::Errno| format!("{what}: {e}");

@@ -43,20 +43,20 @@ pub(super) struct Legacy {
 /// A unit by name.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct UnitRecord<'a> {
-    name: Cow<'a, UnitName>,
-    life: Cow<'a, Life>,
-    kind: KindRecord<'a>,
-    cgroup: Option<String>,
-    child: Option<ChildRecord>,
-    control: Option<Handed>,
+    pub(super) name: Cow<'a, UnitName>,
+    pub(super) life: Cow<'a, Life>,
+    pub(super) kind: KindRecord<'a>,
+    pub(super) cgroup: Option<String>,
+    pub(super) child: Option<ChildRecord>,
+    pub(super) control: Option<Handed>,
     /// It was told nothing yet, or events waited for room in its control socket: it has to be told
     /// everything anew.
-    is_behind: bool,
-    log: LogRecord,
+    pub(super) is_behind: bool,
+    pub(super) log: LogRecord,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum KindRecord<'a> {
+pub(super) enum KindRecord<'a> {
     Role,
     Service {
         spec: Cow<'a, StartService>,
@@ -66,20 +66,20 @@ enum KindRecord<'a> {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct ChildRecord {
-    pid: u32,
-    pidfd: Handed,
-    start_error: Handed,
+pub(super) struct ChildRecord {
+    pub(super) pid: u32,
+    pub(super) pidfd: Handed,
+    pub(super) start_error: Handed,
 }
 
 /// A helper by name.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct JobRecord<'a> {
-    purpose: Cow<'a, Purpose>,
-    child: ChildRecord,
-    cgroup: String,
-    answer: Option<Handed>,
-    give_up_at: Option<Duration>,
+    pub(super) purpose: Cow<'a, Purpose>,
+    pub(super) child: ChildRecord,
+    pub(super) cgroup: String,
+    pub(super) answer: Option<Handed>,
+    pub(super) give_up_at: Option<Duration>,
 }
 
 impl Legacy {
@@ -445,10 +445,14 @@ pub(super) fn relative(group: &Cgroup) -> String {
 
 /// A group by a path that may be anything: only one of ours.
 fn own_group(path: &str) -> Option<Cgroup> {
-    let first = path.split('/').next()?;
-    let plain = path.split('/').all(|part| !part.is_empty() && part != "..");
-    (["pilot", "services"].contains(&first) && plain && path.len() < MAX_GROUP)
-        .then(|| make_cgroup(path).ok())?
+    is_own_group(path).then(|| make_cgroup(path).ok())?
+}
+
+/// Whether a path that may be anything is that of a group of ours.
+pub(super) fn is_own_group(path: &str) -> bool {
+    let first = path.split('/').next().unwrap_or_default();
+    let plain = |part: &str| !["", ".", ".."].contains(&part) && !part.contains('\0');
+    ["pilot", "services"].contains(&first) && path.split('/').all(plain) && path.len() < MAX_GROUP
 }
 
 /// The paths of the groups right below one of ours.

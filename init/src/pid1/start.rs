@@ -29,7 +29,15 @@ impl Pid1 {
         };
         let started = match &unit.kind {
             Kind::Role(role) => {
-                self.start_role(*role, unit.life.generation() + 1, &unit.log.clone())
+                let (role, run) = (*role, unit.life.generation().wrapping_add(1));
+                let log = unit.log.clone();
+                // The door must come back, also when PID 1 has no descriptor left.
+                self.spares.give();
+                let started = self.start_role(role, run, &log);
+                if !self.spares.take() {
+                    supervise::error!("PID 1 is short of descriptors");
+                }
+                started
             }
             Kind::Service(_) => self.start_service(name),
         };

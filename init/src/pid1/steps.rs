@@ -5,7 +5,10 @@ use std::{fs, path::Path, time::Duration};
 use drivers::{block, watchdog};
 use netstack::net::{self, Bridge, NetConfig};
 use rustix::{io::Errno, rand::GetRandomFlags, system::RebootCommand};
-use supervise::{control::Event, status::DataState};
+use supervise::{
+    control::{Event, Limits},
+    status::DataState,
+};
 
 use super::{
     Pid1, Stage,
@@ -144,7 +147,7 @@ impl Pid1 {
 
     /// Looks for the partitions that steps under way wait for.
     fn hunt(&mut self, now: Duration) {
-        let hopeless = self.drivers_done.is_some_and(|at| now > at + HUNT_PATIENCE);
+        let hopeless = is_hopeless(self.drivers_done, now);
         for (action, label) in [
             (Action::RootDevice, self.cmdline.slot.partition_label()),
             (Action::Keep, "pilot-keep"),
@@ -475,9 +478,16 @@ fn kernel_settings() -> Result<Begun, String> {
     {
         trouble.push(format!("Ctrl-Alt-Del: {errno}"));
     }
-    for group in [OWN_GROUP, "pilot/helpers", "services"] {
+    for group in ["pilot/helpers", "services"] {
         trouble.extend(super::start::make_cgroup(group).err());
     }
+    let protected = Limits {
+        memory_low: Some(OWN_MEMORY),
+        ..Limits::default()
+    };
+    let group = super::start::make_cgroup(OWN_GROUP);
+    let limited = group.and_then(|group| group.limit(&protected).map_err(|e| e.to_string()));
+    trouble.extend(limited.err());
     let own = format!("{}/{OWN_GROUP}/cgroup.procs", super::start::CGROUPS);
     trouble.extend(fs::write(&own, "0").err().map(|e| format!("{own}: {e}")));
     if trouble.is_empty() {
@@ -485,6 +495,11 @@ fn kernel_settings() -> Result<Begun, String> {
     } else {
         Err(trouble.join("; "))
     }
+}
+
+/// Whether what no driver has shown by now will not come any more.
+pub(super) fn is_hopeless(drivers_done: Option<Duration>, now: Duration) -> bool {
+    drivers_done.is_some_and(|at| now > at.saturating_add(HUNT_PATIENCE))
 }
 
 fn has_entropy() -> bool {
@@ -522,6 +537,8 @@ const SETTINGS: &[(&str, &str)] = &[
 /// of a service's group would hold for its container, unless PID 1's has this name: that one it takes
 /// for the hierarchy's root (`prune_init_scope`).
 const OWN_GROUP: &str = "init.scope";
+/// What is not taken from PID 1 while others have any: several times what it uses.
+const OWN_MEMORY: u64 = 16 << 20;
 
 /// The name of a box that nobody has named.
 const DEFAULT_NAME: &str = "pilotlight";

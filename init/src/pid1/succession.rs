@@ -156,14 +156,17 @@ impl Succession {
 impl Pid1 {
     /// Publishes the state for a successor, if it has changed.
     pub(super) fn hand_on(&mut self) {
-        let Some(mut handover) = self.handover.take() else {
+        if self.handover.is_none() {
             return;
-        };
+        }
         let mut naming = Naming::default();
         let mut state = Vec::with_capacity(USUAL_STATE);
         let written = self.write_state(&mut state, &mut naming);
         // In this order no state that may be read names what would be closed.
         crash::keep_also(naming.numbers());
+        let Some(handover) = &mut self.handover else {
+            return;
+        };
         let published = written
             .map_err(|e| e.to_string())
             .and_then(|()| handover.publish(&state).map_err(|e| e.to_string()));
@@ -171,7 +174,6 @@ impl Pid1 {
             Ok(()) => crash::keep_only(naming.numbers()),
             Err(why) => supervise::error!("the state can't be handed over: {why}"),
         }
-        self.handover = Some(handover);
     }
 
     /// The state is published and the old one no longer needed: from here on a crash costs nothing.

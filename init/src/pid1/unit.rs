@@ -70,7 +70,8 @@ impl Life {
         if self.generation > 0 {
             self.restarts = self.restarts.saturating_add(1);
         }
-        self.generation += 1;
+        // A predecessor may have said any number.
+        self.generation = self.generation.wrapping_add(1);
         self.enter(State::Running { pid }, now);
     }
 

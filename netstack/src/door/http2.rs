@@ -17,6 +17,8 @@ mod connection;
 #[cfg(test)]
 mod conversations;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 pub(super) mod hpack;
 mod huffman;
 mod message;

@@ -95,11 +95,16 @@ impl Filter {
                     return false;
                 }
             };
-            for frame in frames(&bytes) {
-                self.take(now, &frame);
-            }
+            self.hear(now, &bytes);
         }
         true
+    }
+
+    /// Takes in a datagram of the kernel's.
+    pub(crate) fn hear(&mut self, now: Now, datagram: &[u8]) {
+        for frame in frames(datagram) {
+            self.take(now, &frame);
+        }
     }
 
     /// When [`tick`](Self::tick) is next needed.
@@ -121,13 +126,25 @@ impl Filter {
         }
     }
 
-    fn apply(&mut self, now: Now, registry: &Registry) -> Result<(), Errno> {
+    /// Wants this, and waits for the kernel's answer to it.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn begin(&mut self, now: Now, bridge: Option<&Bridge>) {
+        self.want(now, bridge);
+        let batch = self.batch();
+        self.state = State::Applying(batch, now + ANSWER_WITHIN);
+    }
+
+    fn batch(&mut self) -> Batch {
         let first = self.sequence.wrapping_add(1);
-        let batch = match &self.wanted {
+        self.sequence = first.wrapping_add(FRAMES_MAX);
+        match &self.wanted {
             Some(bridge) => Batch::replace(bridge, first),
             None => Batch::remove(first),
-        };
-        self.sequence = first.wrapping_add(FRAMES_MAX);
+        }
+    }
+
+    fn apply(&mut self, now: Now, registry: &Registry) -> Result<(), Errno> {
+        let batch = self.batch();
         let socket = match &self.socket {
             Some(socket) => socket,
             None => self.socket.insert(open(self.token, registry)?),

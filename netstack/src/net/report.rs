@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, net::IpAddr};
 use super::{
     change::Change,
     config::{Addressing, Bridge, NetConfig},
+    dialogue::Refusal,
     engine::{Forwarding, Managed},
     frame::Mac,
     kernel::{Kernel, Link},
-    rtnl::Refusal,
     status::{FilterStatus, LinkStatus, NetStatus, ServicesStatus},
 };
 

@@ -14,6 +14,7 @@ pub(super) struct BadSection;
 
 /// The reading side of one connection.
 #[derive(Debug, Default)]
+#[cfg_attr(any(test, fuzzing), derive(Clone))]
 pub(super) struct Decoder {
     /// The newest first.
     entries: VecDeque<(Vec<u8>, Vec<u8>)>,
@@ -56,6 +57,14 @@ impl Decoder {
             begun = true;
         }
         Ok(())
+    }
+
+    /// The table is never larger than the client was told.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn check(&self) {
+        let count = |(name, value): &(Vec<u8>, Vec<u8>)| name.len() + value.len() + ENTRY;
+        assert_eq!(self.size, self.entries.iter().map(count).sum());
+        assert!(self.size <= self.lowered.unwrap_or(TABLE));
     }
 
     fn literal(

@@ -1,0 +1,6 @@
+//! See `init::fuzzing::beats`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|script: &[u8]| init::fuzzing::beats(script));
