@@ -152,7 +152,31 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
         ],
     ),
     ("stall", NATIVE),
-    ("crash", NATIVE),
+    ("crash", CRASH),
+];
+
+/// The same with a DHCP server, and a look at the packet filter.
+const CRASH: &[Tool] = &[
+    Tool {
+        program: "dnsmasq",
+        package: "dnsmasq-base",
+    },
+    Tool {
+        program: "ip",
+        package: "iproute2",
+    },
+    Tool {
+        program: "nft",
+        package: "nftables",
+    },
+    Tool {
+        program: "setpriv",
+        package: "util-linux",
+    },
+    Tool {
+        program: "unshare",
+        package: "util-linux",
+    },
 ];
 
 /// What our PID 1 in name spaces takes.

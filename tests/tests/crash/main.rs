@@ -6,6 +6,7 @@
 
 mod client;
 mod likeness;
+mod network;
 mod succession;
 
 use std::{thread, time::Duration};
