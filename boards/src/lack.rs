@@ -152,18 +152,26 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
         ],
     ),
     ("stall", NATIVE),
-    (
-        "crash",
-        &[
-            IP,
-            SETPRIV,
-            Tool {
-                program: "strace",
-                package: "strace",
-            },
-            UNSHARE,
-        ],
-    ),
+    ("crash", CRASH),
+];
+
+/// The same with a DHCP server, a look at the packet filter, and calls that fail on purpose.
+const CRASH: &[Tool] = &[
+    Tool {
+        program: "dnsmasq",
+        package: "dnsmasq-base",
+    },
+    IP,
+    Tool {
+        program: "nft",
+        package: "nftables",
+    },
+    SETPRIV,
+    Tool {
+        program: "strace",
+        package: "strace",
+    },
+    UNSHARE,
 ];
 
 /// What our PID 1 in name spaces takes.

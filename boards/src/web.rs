@@ -133,9 +133,17 @@ impl Session {
     /// # Errors
     /// When there is no connection within `patience`.
     pub fn open(port: u16, host: &str, trust: &Trust, patience: Duration) -> Result<Self> {
+        Self::to((Ipv4Addr::LOCALHOST, port).into(), host, trust, patience)
+    }
+
+    /// The same to an address anywhere.
+    ///
+    /// # Errors
+    /// When there is no connection within `patience`.
+    pub fn to(address: SocketAddr, host: &str, trust: &Trust, patience: Duration) -> Result<Self> {
         let name = ServerName::try_from(host.to_owned()).context("not a host name")?;
         let connection = ClientConnection::new(Arc::clone(&trust.0), name)?;
-        let socket = connect(port, Instant::now() + patience)?;
+        let socket = connect_to(address, Instant::now() + patience)?;
         Ok(Self {
             stream: StreamOwned::new(connection, socket),
             host: host.to_owned(),
@@ -154,7 +162,10 @@ impl Session {
 }
 
 fn connect(port: u16, deadline: Instant) -> Result<TcpStream> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    connect_to((Ipv4Addr::LOCALHOST, port).into(), deadline)
+}
+
+fn connect_to(address: SocketAddr, deadline: Instant) -> Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, left(deadline)).context("no connection")?;
     be_patient(&stream, deadline)?;
     Ok(stream)

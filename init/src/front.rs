@@ -20,6 +20,8 @@ use crate::pid1::sockets::PROBE;
 
 /// Runs the front until PID 1 ends it or the door breaks.
 pub fn run() -> ExitCode {
+    #[cfg(feature = "fault")]
+    crate::crash::fault::listen_in_front();
     let control = crate::inherited::take(CONTROL_FD);
     match serve(&control) {
         Ok(()) => ExitCode::SUCCESS,

@@ -110,6 +110,8 @@ pub struct Pid1 {
     net_thread: Option<NetHandle>,
     watchdog: Option<Armed>,
     feed_at: Duration,
+    /// None until it has lived.
+    guard_lives: Option<bool>,
     console_is_up: bool,
     consoles_due: Vec<PathBuf>,
     guard_is_up: bool,
@@ -287,6 +289,7 @@ impl Pid1 {
             net_thread: None,
             watchdog: None,
             feed_at: Duration::ZERO,
+            guard_lives: None,
             console_is_up: false,
             consoles_due: Vec::new(),
             guard_is_up: false,
@@ -665,13 +668,29 @@ impl Pid1 {
 
     /// Feeds the hardware watchdog, as long as the guard is alive to judge the others.
     fn feed_watchdog(&mut self, now: Duration) {
-        if now < self.feed_at || self.vitals.guard_age(now) > GUARD_IS_DEAD_AFTER {
+        let lives = self.vitals.guard_age(now) <= GUARD_IS_DEAD_AFTER;
+        if self.guard_lives == Some(!lives) {
+            self.tell_of_guard(lives);
+        }
+        self.guard_lives = self.guard_lives.map(|_| lives).or(lives.then_some(true));
+        if !lives || now < self.feed_at {
             return;
         }
         self.feed_at = now + FEED_EVERY;
         if let Some(watchdog) = &self.watchdog {
             let _ = watchdog.device.feed();
         }
+    }
+
+    /// On the console too: after the reset that follows, it may be all that is known.
+    fn tell_of_guard(&self, lives: bool) {
+        let text = match (lives, &self.watchdog) {
+            (true, _) => "the guard works again",
+            (false, Some(_)) => "the guard does nothing any more: the watchdog is no longer fed",
+            (false, None) => "the guard does nothing any more, and there is no watchdog",
+        };
+        kmsg::write(kmsg::ERROR, text);
+        supervise::error!("{text}");
     }
 }
 

@@ -329,7 +329,7 @@ impl Drop for Native {
 }
 
 /// Built once a process: cargo takes its time to find that there is nothing to do.
-fn init_with_faults() -> Result<PathBuf> {
+pub(crate) fn init_with_faults() -> Result<PathBuf> {
     static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(built) = &*built {
@@ -449,8 +449,11 @@ const FOLDERS: [&str; 9] = [
 /// The FIFO from which PID 1 reads a line before it becomes `init`, if it is there.
 const HOLD: &str = "hold";
 
+/// The one link that the box looks after, if a test lays a cable there.
+pub const UPLINK: &str = "up0";
+
 /// No kernel settings of the machine are read from here.
-const CMDLINE: &str = "pilot.data=mounted pilot.keep=none\n";
+const CMDLINE: &str = "pilot.data=mounted pilot.keep=none pilot.fault.link=up0\n";
 
 /// Goes into the group (2) and the network (1), and begins the other name spaces.
 const ENTER: &str = r#"

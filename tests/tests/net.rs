@@ -341,6 +341,59 @@ fn a_successor_keeps_the_address_and_asks_about_it() {
 }
 
 #[test]
+fn a_successor_keeps_an_address_that_was_leased_for_ever() {
+    test(
+        "a_successor_keeps_an_address_that_was_leased_for_ever",
+        || {
+            let lab = Lab::new()?;
+            let server = Dnsmasq::start(&lab.router, "lan0", "--dhcp-host=*:*:*:*:*:*,infinite")?;
+            let mut net = Net::start(&lab.the_box, config())?;
+            net.wait_for("lease for ever", SOON, |status| {
+                leased(status).is_some() && status.links[0].origin.ends_with("for good")
+            })?;
+            let address = leased(&net.latest).context("a lease")?;
+            let monitor = lab.the_box.watch("ip -4 monitor address")?;
+            net.stop(false)?;
+            // Nobody confirms it to the successor, at first.
+            drop(server);
+            let mut net = Net::start(&lab.the_box, config())?;
+            net.wait_for("lease of before", SOON, |status| {
+                let link = status.links.first();
+                link.is_some_and(|link| link.origin.starts_with("A lease of before"))
+            })?;
+            let _server = Dnsmasq::start(&lab.router, "lan0", "--dhcp-host=*:*:*:*:*:*,infinite")?;
+            net.wait_for("same lease", SOON, |status| leased(status) == Some(address))?;
+            let seen = monitor.end();
+            ensure!(!seen.contains("Deleted"), "it was never gone: {seen}");
+            Ok(())
+        },
+    );
+}
+
+#[test]
+fn a_successor_keeps_a_link_local_address() {
+    test("a_successor_keeps_a_link_local_address", || {
+        let lab = Lab::new()?;
+        let mut net = Net::start(&lab.the_box, config())?;
+        net.wait_for("link-local address", SOON, |status| {
+            link_local(status).is_some()
+        })?;
+        let address = link_local(&net.latest).context("an address")?;
+        let monitor = lab.the_box.watch("ip -4 monitor address")?;
+        net.stop(false)?;
+        let mut net = Net::start(&lab.the_box, config())?;
+        net.wait_for("same address", SOON, |status| {
+            link_local(status) == Some(address)
+        })?;
+        // Longer than it takes to find that no server answers, which is when one is chosen anew.
+        thread::sleep(Duration::from_secs(12));
+        let seen = monitor.end();
+        ensure!(!seen.contains("Deleted"), "it was never gone: {seen}");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_panic_costs_a_moment_and_no_address() {
     test("a_panic_costs_a_moment_and_no_address", || {
         let lab = Lab::new()?;

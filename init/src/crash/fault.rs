@@ -1,5 +1,5 @@
 //! Fault injection, for tests alone: a line `KIND THREAD` written to a FIFO makes that thread of
-//! PID 1 fail in that way. The fault happens in the thread itself, in a signal handler on its own
+//! PID 1, or of the front, fail in that way. The fault happens in the thread itself, in a signal handler on its own
 //! stack. Nothing of this is in a box's program.
 #![allow(unsafe_code)]
 
@@ -10,8 +10,28 @@ use std::{
 
 use crate::handover::layout;
 
-/// Opens the FIFO and listens on it in a thread of its own.
+/// Opens PID 1's FIFO and listens on it in a thread of its own. Makes one for the front as well,
+/// which may not.
 pub fn listen() {
+    // Tests tie PID 1 to its parent's life, but the kernel forgets that when another thread than
+    // the first executes the successor.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    for place in [PLACE, PLACE_OF_FRONT] {
+        let mode = rustix::fs::Mode::from_raw_mode(0o666);
+        let kind = rustix::fs::FileType::Fifo;
+        let made = rustix::fs::mknodat(rustix::fs::CWD, place, kind, mode, 0);
+        // Whatever the mask.
+        let _ = made.and_then(|()| rustix::fs::chmod(place, mode));
+    }
+    listen_at(PLACE);
+}
+
+/// The same in the front, on its own.
+pub fn listen_in_front() {
+    listen_at(PLACE_OF_FRONT);
+}
+
+fn listen_at(place: &'static str) {
     // SAFETY: an all-zero sigaction is a valid one; the handler takes the one argument that it gets
     // without SA_SIGINFO.
     unsafe {
@@ -19,23 +39,13 @@ pub fn listen() {
         action.sa_sigaction = act as *const () as usize;
         libc::sigaction(SIGNAL, &action, ptr::null_mut());
     }
-    // Tests tie PID 1 to its parent's life, but the kernel forgets that when another thread than
-    // the first executes the successor.
-    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    let _ = rustix::fs::mknodat(
-        rustix::fs::CWD,
-        PLACE,
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::from_raw_mode(0o600),
-        0,
-    );
     let spawned = std::thread::Builder::new()
         .name("fault".to_owned())
-        .spawn(|| {
+        .spawn(move || {
             super::protect_thread();
             // For writing too, so that it never ends.
             let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
-            let Ok(fifo) = rustix::fs::open(PLACE, flags, rustix::fs::Mode::empty()) else {
+            let Ok(fifo) = rustix::fs::open(place, flags, rustix::fs::Mode::empty()) else {
                 return;
             };
             // A line is written at once, and so is never read in two pieces unless many wait.
@@ -45,6 +55,17 @@ pub fn listen() {
             }
         });
     drop(spawned);
+}
+
+/// The virtual links that are to be looked after like real ones: `pilot.fault.link=NAME` on the
+/// command line.
+pub fn links() -> Vec<String> {
+    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let words = line.split_whitespace();
+    words
+        .filter_map(|word| word.strip_prefix("pilot.fault.link="))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Where a thread panics if it was told to.
@@ -153,8 +174,9 @@ fn threads() -> Vec<(String, i32)> {
         let id = task.file_name().to_str()?.parse().ok()?;
         let name = fs::read_to_string(task.path().join("comm")).ok()?;
         let name = name.trim_end();
-        // PID 1's first thread has the program's name.
-        let name = if id == 1 { "main" } else { name };
+        // The first thread has the program's name.
+        let is_first = i32::try_from(std::process::id()) == Ok(id);
+        let name = if is_first { "main" } else { name };
         Some((name.to_owned(), id))
     };
     tasks.flatten().filter_map(named).collect()
@@ -248,6 +270,7 @@ static PANICS_OF_MAIN: AtomicU32 = AtomicU32::new(0);
 static PANICS_OF_GUARD: AtomicU32 = AtomicU32::new(0);
 
 const PLACE: &str = "/run/pilot/fault";
+const PLACE_OF_FRONT: &str = "/run/pilot/fault-front";
 /// Any number that looks like none of ours.
 const RUBBISH: u64 = 0x9e37_79b9_7f4a_7c15;
 /// More than PID 1 has open, few enough to be used up at once.

@@ -268,11 +268,17 @@ impl Pid1 {
     /// The bridge only once its drivers are there: asked for earlier, the kernel would load them
     /// itself and keep `net` waiting meanwhile.
     fn net_config(&self) -> NetConfig {
-        NetConfig {
+        #[cfg_attr(not(feature = "fault"), allow(unused_mut))]
+        let mut config = NetConfig {
             hostname: Some(self.keep.hostname.clone()),
             bridge: self.drivers_done.map(|_| Bridge::default()),
             ..NetConfig::default()
+        };
+        #[cfg(feature = "fault")]
+        for link in crate::crash::fault::links() {
+            config.links.insert(link, net::Addressing::Automatic);
         }
+        config
     }
 
     fn find_watchdog(&mut self, patience: Duration) -> Result<Begun, String> {

@@ -256,8 +256,10 @@ fn adopt_links(
                 let fits = |managed: &Managed| matches!(managed, Managed::Automatic(uplink, _) if uplink.mac == link.mac);
                 if !managed.get(&link.index).is_some_and(fits) {
                     let lease = reconcile::lease_of_before(kernel, link.index);
+                    let local = reconcile::link_local_of_before(kernel, link.index);
                     let random = Random::new(random.next());
-                    let uplink = Uplink::new(link.mac, config.hostname.clone(), random, lease);
+                    let mut uplink = Uplink::new(link.mac, config.hostname.clone(), random);
+                    uplink.adopt(now, lease, local);
                     let automatic = Managed::Automatic(Box::new(uplink), Ports::default());
                     managed.insert(link.index, automatic);
                 }

@@ -54,6 +54,16 @@ impl LinkLocal {
         local
     }
 
+    /// Goes on with an address that the kernel has from a predecessor: it was asked for then, and
+    /// is announced again.
+    pub(crate) fn adopted(now: Now, mac: Mac, jitter: Random, address: Ipv4Addr) -> Self {
+        Self {
+            address,
+            state: State::Announcing { sent: 0, next: now },
+            ..Self::new(now, mac, jitter)
+        }
+    }
+
     /// The deadline has come; earlier calls do nothing.
     pub(crate) fn tick(&mut self, now: Now) {
         match self.state {

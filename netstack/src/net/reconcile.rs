@@ -69,7 +69,8 @@ impl Addressing {
     }
 }
 
-/// The lease that a predecessor of this process left in the kernel, told by its end.
+/// The lease that a predecessor of this process left in the kernel, told by its end: each has one
+/// there, see [`LEASED_FOR_EVER`].
 pub(crate) fn lease_of_before(kernel: &Kernel, link: u32) -> Option<Lease> {
     let route = kernel
         .routes
@@ -86,6 +87,16 @@ pub(crate) fn lease_of_before(kernel: &Kernel, link: u32) -> Option<Lease> {
                 Some(Lease::adopted(ip, address.prefix, router, expires))
             }
             _ => None,
+        })
+}
+
+/// The link-local address that a predecessor of this process left in the kernel.
+pub(crate) fn link_local_of_before(kernel: &Kernel, link: u32) -> Option<Ipv4Addr> {
+    kernel
+        .addresses_of(link)
+        .find_map(|address| match address.ip {
+            IpAddr::V4(ip) if ip.is_link_local() && address.expires.is_none() => Some(ip),
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
         })
 }
 
@@ -244,6 +255,10 @@ fn close(one: Option<Now>, other: Option<Now>) -> bool {
 
 /// Above what people set by hand; the link's index is added, so that the first link is preferred.
 const METRIC_BASE: u32 = 100;
+
+/// When an address ends that was leased for ever: later than any box, and not never, so that a
+/// successor knows it from one that somebody set by hand. The kernel counts seconds in 32 bits.
+pub(crate) const LEASED_FOR_EVER: Now = Duration::from_secs(4_000_000_000);
 
 /// Shorter than any lease, longer than the kernel's rounding to seconds.
 const SAME_END: Duration = Duration::from_secs(5);

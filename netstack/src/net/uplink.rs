@@ -9,7 +9,7 @@ use super::{
     frame::{Arp, Mac},
     linklocal::{self, LinkLocal},
     random::Random,
-    reconcile::{Wanted, WantedAddress},
+    reconcile::{LEASED_FOR_EVER, Wanted, WantedAddress},
     status::{LeaseStatus, spell},
 };
 
@@ -44,25 +44,28 @@ pub(crate) struct Needs {
 }
 
 impl Uplink {
-    /// An uplink without carrier. `adopted` is a lease that the kernel has from a predecessor.
-    pub(crate) fn new(
-        mac: Mac,
-        hostname: Option<String>,
-        mut random: Random,
-        adopted: Option<Lease>,
-    ) -> Self {
-        let mut client = Client::new(mac, hostname, Random::new(random.next()));
-        if let Some(lease) = adopted {
-            client.adopt(lease);
-        }
+    /// An uplink without carrier and without an address.
+    pub(crate) fn new(mac: Mac, hostname: Option<String>, mut random: Random) -> Self {
         Self {
             mac,
-            client,
+            client: Client::new(mac, hostname, Random::new(random.next())),
             local: None,
             random,
             carrier: false,
             alone_since: None,
         }
+    }
+
+    /// Goes on with the addresses that the kernel has from a predecessor. A carrier that is there
+    /// must be told of in the same turn.
+    pub(crate) fn adopt(&mut self, now: Now, lease: Option<Lease>, local: Option<Ipv4Addr>) {
+        if let Some(lease) = lease {
+            self.client.adopt(lease);
+        }
+        self.local = local.map(|address| {
+            let jitter = Random::new(self.random.next());
+            LinkLocal::adopted(now, self.mac, jitter, address)
+        });
     }
 
     /// The link's carrier, as it is now.
@@ -136,7 +139,7 @@ impl Uplink {
         let leased = lease.map(|lease| WantedAddress {
             ip: lease.address,
             prefix: lease.prefix,
-            expires: lease.expires,
+            expires: Some(lease.expires.unwrap_or(LEASED_FOR_EVER)),
         });
         let local = self.local.as_ref().and_then(LinkLocal::address);
         let local = local.map(|ip| WantedAddress {
@@ -237,7 +240,7 @@ mod tests {
 
     #[test]
     fn with_no_server_there_is_a_link_local_address_while_dhcp_goes_on() {
-        let mut uplink = Uplink::new(MAC, None, Random::new(1), None);
+        let mut uplink = Uplink::new(MAC, None, Random::new(1));
         uplink.carrier(Duration::ZERO, true);
         run(&mut uplink, Duration::ZERO, Duration::from_secs(9));
         assert_eq!(uplink.wanted(), Wanted::default());
@@ -252,7 +255,7 @@ mod tests {
 
     #[test]
     fn without_carrier_nothing_is_sent_or_awaited() {
-        let mut uplink = Uplink::new(MAC, None, Random::new(1), None);
+        let mut uplink = Uplink::new(MAC, None, Random::new(1));
         assert_eq!(uplink.deadline(), None);
         uplink.carrier(Duration::ZERO, true);
         uplink.carrier(Duration::from_secs(1), false);
@@ -269,7 +272,8 @@ mod tests {
             Some(Ipv4Addr::new(10, 0, 0, 1)),
             Duration::from_secs(1000),
         );
-        let mut uplink = Uplink::new(MAC, None, Random::new(1), Some(lease));
+        let mut uplink = Uplink::new(MAC, None, Random::new(1));
+        uplink.adopt(Duration::ZERO, Some(lease), None);
         uplink.carrier(Duration::ZERO, true);
         assert_eq!(uplink.wanted().addresses.len(), 1);
         assert!(matches!(uplink.transmit(), Some(Outgoing::Dhcp(_))));
@@ -285,5 +289,18 @@ mod tests {
             Duration::from_secs(1100),
         );
         assert_eq!(uplink.wanted().addresses.len(), 1, "it has expired");
+    }
+
+    #[test]
+    fn an_adopted_link_local_address_is_kept_without_a_pause_and_announced() {
+        let ip = Ipv4Addr::new(169, 254, 7, 7);
+        let mut uplink = Uplink::new(MAC, None, Random::new(1));
+        uplink.adopt(Duration::ZERO, None, Some(ip));
+        uplink.carrier(Duration::ZERO, true);
+        assert_eq!(uplink.wanted().addresses[0].ip, ip);
+        let sent = run(&mut uplink, Duration::ZERO, Duration::from_secs(60));
+        let announced = |out: &Outgoing| matches!(out, Outgoing::Arp(arp) if arp.sender == ip);
+        assert!(sent.iter().any(announced));
+        assert_eq!(uplink.wanted().addresses[0].ip, ip);
     }
 }

@@ -6,6 +6,7 @@
 
 mod client;
 mod likeness;
+mod network;
 mod succession;
 mod sweep;
 
