@@ -83,6 +83,7 @@ impl Pid1 {
                 Ok(())
             }
             (Role::Manager, Request::RestartRole { unit }) => self.restart(&unit, now),
+            (Role::Manager, Request::Upgrade) => self.ask_upgrade(fds, now),
             (Role::Manager, Request::Notices(notices)) => {
                 self.take_notices(notices);
                 Ok(())

@@ -60,6 +60,8 @@ pub(super) enum Purpose {
     Shell(SyncSender<Result<(), String>>),
     /// Unmounts data.
     UnmountData,
+    /// Verifies and tries a file that is to be PID 1.
+    Upgrade,
 }
 
 impl Pid1 {
@@ -76,7 +78,19 @@ impl Pid1 {
         patience: Duration,
         input: Option<OwnedFd>,
     ) {
-        match self.spawn_helper(args, input.as_ref()) {
+        let input: Vec<_> = input.iter().map(|input| (input, INPUT_FD)).collect();
+        self.start_job_on(purpose, args, patience, &input);
+    }
+
+    /// The same with these descriptors at their numbers.
+    pub(super) fn start_job_on(
+        &mut self,
+        purpose: Purpose,
+        args: &[&str],
+        patience: Duration,
+        fds: &[(&OwnedFd, i32)],
+    ) {
+        match self.spawn_helper(args, fds) {
             Ok((child, cgroup, answer)) => {
                 let give_up_at = Some(super::now() + patience);
                 self.jobs.push(Job {
@@ -172,16 +186,14 @@ impl Pid1 {
     fn spawn_helper(
         &mut self,
         args: &[&str],
-        input: Option<&OwnedFd>,
+        given: &[(&OwnedFd, i32)],
     ) -> Result<(Child, Cgroup, OwnedFd), String> {
         self.helpers_started += 1;
         let cgroup = new_cgroup(&format!("pilot/helpers/{}", self.helpers_started))?;
         let (answer, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(|e| e.to_string())?;
         let mut fds = vec![(write.as_fd(), ANSWER_FD)];
-        if let Some(input) = input {
-            fds.push((input.as_fd(), INPUT_FD));
-        }
+        fds.extend(given.iter().map(|(fd, number)| (fd.as_fd(), *number)));
         let mut all = vec!["pilot-helper", "helper"];
         all.extend(args);
         let log = Arc::clone(&self.helper_log.write);
@@ -210,8 +222,8 @@ fn read_answer(pipe: &OwnedFd) -> String {
 
 /// On which a helper writes its answer.
 const ANSWER_FD: i32 = 4;
-/// On which a helper reads what it is to write.
-const INPUT_FD: i32 = 0;
+/// On which a helper reads what it is to work on.
+pub(super) const INPUT_FD: i32 = 0;
 
 const SHELL_ENVIRONMENT: [&str; 4] = [
     "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
