@@ -365,9 +365,10 @@ impl Pid1 {
         self.empty_groups.retain(|group| group.remove().is_err());
         self.feed_watchdog(now);
         self.publish(now);
+        self.prepare_to_go_over(now);
         self.hand_on();
         self.tell_succession(now);
-        self.go_over(now);
+        self.go_over();
     }
 
     /// For the guard: this turn, and those of `net`.

@@ -155,6 +155,9 @@ impl Pid1 {
         };
         self.boot = boot;
         self.inherit_settled(settled, from);
+        if let Some(record) = records::read(&state, Tag::Upgrade, 1) {
+            self.inherit_upgrade(record, now);
+        }
         let mut behind = Vec::new();
         for unit in units {
             behind.extend(self.inherit_unit(unit, from, now));
@@ -174,9 +177,6 @@ impl Pid1 {
         }
         self.end_strays();
         self.begin_again(now);
-        if let Some(record) = records::read(&state, Tag::Upgrade, 1) {
-            self.inherit_upgrade(record, now);
-        }
         self.hand_on();
         self.settle(Some(legacy.inherited));
     }

@@ -54,14 +54,15 @@ pub(super) enum Purpose {
     ProbeData,
     /// Loads the kernel's own watchdog, for want of a hardware one.
     Softdog,
-    /// A shell on the console; whoever asked is told of its end.
-    /// It does not outlive PID 1's crash, as the console that waits for it does not.
-    #[serde(skip)]
-    Shell(SyncSender<Result<(), String>>),
     /// Unmounts data.
     UnmountData,
     /// Verifies and tries a file that is to be PID 1.
     Upgrade,
+    /// A shell on the console; whoever asked is told of its end.
+    /// It does not outlive PID 1's crash, as the console that waits for it does not.
+    /// The last: variants after a skipped one are read by other numbers than they are written by.
+    #[serde(skip)]
+    Shell(SyncSender<Result<(), String>>),
 }
 
 impl Pid1 {
@@ -231,3 +232,22 @@ const SHELL_ENVIRONMENT: [&str; 4] = [
     "TERM=vt102",
     "PS1=(shell) # ",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::Purpose;
+
+    #[test]
+    fn what_a_helper_is_for_is_read_as_it_was_written() {
+        for purpose in [
+            Purpose::Coldplug,
+            Purpose::Softdog,
+            Purpose::UnmountData,
+            Purpose::Upgrade,
+        ] {
+            let bytes = postcard::to_stdvec(&purpose).unwrap();
+            let read: Purpose = postcard::from_bytes(&bytes).unwrap();
+            assert_eq!(format!("{read:?}"), format!("{purpose:?}"));
+        }
+    }
+}

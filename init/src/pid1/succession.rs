@@ -16,6 +16,7 @@ use crate::{
         self,
         budget::{self, Course},
         epitaph::Cause,
+        probation::{self, Standing},
     },
     handover::{
         self, Handover,
@@ -211,6 +212,11 @@ impl Pid1 {
         }
         if let Some(handover) = &self.handover {
             handover.taken_over();
+            if probation::standing() == Standing::FellBack {
+                // It was told of above, and is over.
+                handover.end_probation();
+                probation::is_settled();
+            }
         }
     }
 

@@ -151,24 +151,37 @@ impl Pid1 {
         self.changed();
     }
 
-    /// Executes a binary that was verified and tried. The last act of a turn: all is published.
-    pub(super) fn go_over(&mut self, now: Duration) {
-        if !std::mem::take(&mut self.upgrade.is_due) {
+    /// Notes what is gone back to, if a binary is to be executed in this turn. Before anything says
+    /// that it was: whoever reads that must find out which of the two it is.
+    pub(super) fn prepare_to_go_over(&mut self, now: Duration) {
+        if !self.upgrade.is_due {
             return;
         }
-        if self.down.is_some() {
-            return self.upgrade_refused("the box is going down".to_owned());
-        }
-        match self.prepare_to_go_over(now) {
-            Some(candidate) => {
-                crash::execute_next(candidate);
-                crash::reexecute(Cause::Upgrade, "main");
-            }
-            None => self.upgrade_refused("there is nothing to come back to".to_owned()),
-        }
+        let why = if self.down.is_some() {
+            "the box is going down"
+        } else if self.begin_probation(now).is_none() {
+            "there is nothing to come back to"
+        } else {
+            return;
+        };
+        self.upgrade.is_due = false;
+        self.upgrade_refused(why.to_owned());
     }
 
-    fn prepare_to_go_over(&self, now: Duration) -> Option<i32> {
+    /// Executes a binary that was verified and tried. The last act of a turn: all is published.
+    pub(super) fn go_over(&mut self) {
+        let candidate = self.upgrade.candidate.as_ref();
+        let Some(candidate) = candidate.filter(|_| self.upgrade.is_due) else {
+            return;
+        };
+        if let Some(own) = crash::own_program() {
+            crash::keep_also(&[own]);
+        }
+        crash::execute_next(candidate.as_raw_fd());
+        crash::reexecute(Cause::Upgrade, "main");
+    }
+
+    fn begin_probation(&self, now: Duration) -> Option<()> {
         let own = crash::own_program()?;
         let candidate = self.upgrade.candidate.as_ref()?.as_raw_fd();
         let probation = Probation {
@@ -178,8 +191,7 @@ impl Pid1 {
             until: now + PROBATION,
         };
         self.handover.as_ref()?.begin_probation(&probation);
-        crash::keep_also(&[own]);
-        Some(candidate)
+        Some(())
     }
 
     /// What is handed over.
@@ -305,10 +317,8 @@ impl Pid1 {
         };
         self.upgrade.replacing = Some((role, now));
         self.upgrade.answers[role.index()] = false;
-        match role {
-            Role::Front => self.retire_front(now),
-            Role::Logd | Role::Manager => drop(self.restart(&role.unit(), now)),
-        }
+        // It can only fail for want of that role, which then is begun with the new binary.
+        let _ = self.restart(&role.unit(), now);
     }
 
     fn replacing_state(&self) -> UpgradeState {
@@ -324,12 +334,13 @@ impl Pid1 {
     }
 
     /// Has the front finish what it has begun, while the next one accepts already.
-    fn retire_front(&mut self, now: Duration) {
+    pub(super) fn retire_front(&mut self, now: Duration) {
         let Some(unit) = self.table.get_mut(&Role::Front.unit()) else {
             return;
         };
         let Some(pid) = unit.life.pid().filter(|_| unit.life.is_running()) else {
-            return unit.life.want();
+            unit.life.stop(true, RETIRE_PATIENCE, now);
+            return;
         };
         super::control::terminate(unit);
         unit.life.stop(true, RETIRE_PATIENCE, now);

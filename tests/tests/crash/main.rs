@@ -7,6 +7,7 @@
 mod client;
 mod likeness;
 mod succession;
+mod upgrade;
 
 use std::{thread, time::Duration};
 
