@@ -49,6 +49,8 @@ pub struct Artifacts {
     pub pilot: PathBuf,
     /// The developer key (PKCS#8, PEM) that the demo is signed with.
     pub key: PathBuf,
+    /// The developer key (PKCS#8, PEM) whose binaries the box's PID 1 goes over to.
+    pub release_key: PathBuf,
     /// A folder to keep disks in.
     pub state: PathBuf,
 }
@@ -78,7 +80,10 @@ impl Artifacts {
         let initramfs = images.join("initramfs.cpio");
         initramfs::build(&initramfs, board, &packages, &modules, &binaries)?;
         let root = images.join("root.squashfs");
-        root::build(&root, &packages, &modules, &binaries, &[&demo.package])?;
+        let release_key = images.join("release.key.pem");
+        let releases = demo::key_at(&release_key)?.public();
+        let preloaded = [demo.package.as_path()];
+        root::build(&root, &packages, &modules, &binaries, &preloaded, &releases)?;
         Ok(Self {
             kernel: match &options.kernel {
                 Some(kernel) => kernel.clone(),
@@ -92,6 +97,7 @@ impl Artifacts {
             init: binaries.init,
             pilot: binaries.pilot,
             key: demo.key,
+            release_key,
             state: cache.folder(&format!("state-{}", checkout()))?,
         })
     }

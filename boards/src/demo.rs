@@ -121,7 +121,10 @@ fn pack(package: &Tree, secret: &Key, path: &Path) -> Result<()> {
 }
 
 /// The key in this file, made when there is none.
-fn key_at(path: &Path) -> Result<Key> {
+///
+/// # Errors
+/// When the file can't be read or written, or holds something else.
+pub fn key_at(path: &Path) -> Result<Key> {
     if let Ok(pem) = fs::read_to_string(path) {
         return Key::from_pem(&pem).with_context(|| path.display().to_string());
     }

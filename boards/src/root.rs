@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use s9pk::PublicKey;
 
 use crate::binaries::Binaries;
 use crate::cache;
@@ -20,7 +21,7 @@ use crate::progress;
 use crate::tool;
 use crate::tree::{Node, Tree};
 
-/// Packs the root to `path`, unless it is there already and made of the same.
+/// Packs the root to `path`, with `releases` as the key whose releases its box takes, unless it is there already and made of the same.
 ///
 /// # Errors
 /// When a part is missing or `mksquashfs` fails.
@@ -30,9 +31,12 @@ pub fn build(
     modules: &Modules,
     binaries: &Binaries,
     preloaded: &[&Path],
+    releases: &PublicKey,
 ) -> Result<()> {
     let mut tree = Tree::default();
     skeleton(&mut tree);
+    // Whose binaries PID 1 goes over to (`release::TRUSTED`).
+    tree.text("etc/pilotlight/release.pub", &format!("{releases}\n"));
     applets(&mut tree, packages)?;
     ours(&mut tree, binaries, preloaded)?;
     for program in PROGRAMS {

@@ -17,17 +17,31 @@ pub(crate) const SOCKET: &str = "/run/pilot/api.sock";
 /// Calls `method`; gives its result.
 pub(crate) fn call(socket: &Path, method: &str, params: &Value) -> Result<Value, ApiError> {
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+    post(socket, "/api", "application/json", body.as_bytes())
+}
+
+/// Sends a file to the path that takes it.
+pub(crate) fn upload(socket: &Path, path: &str, file: &[u8]) -> Result<Value, ApiError> {
+    post(socket, path, "application/octet-stream", file)
+}
+
+fn post(socket: &Path, path: &str, kind: &str, body: &[u8]) -> Result<Value, ApiError> {
     let mut stream = connect(socket).map_err(ApiError::Connect)?;
-    let request = format!(
-        "POST /api HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    stream.write_all(request.as_bytes()).map_err(ApiError::Io)?;
+    // Whoever refuses need not have read all of it: what was answered counts.
+    let sent = stream
+        .write_all(head.as_bytes())
+        .and_then(|()| stream.write_all(body));
     let mut answer = Vec::new();
     stream
         .take(MAX_ANSWER)
         .read_to_end(&mut answer)
+        .and(sent)
+        .or_else(|e| if answer.is_empty() { Err(e) } else { Ok(()) })
         .map_err(ApiError::Io)?;
     result(&answer)
 }

@@ -3,6 +3,7 @@
 
 mod api;
 mod box_commands;
+mod init_commands;
 mod package_commands;
 
 use std::process::ExitCode;
@@ -21,6 +22,9 @@ struct Arguments {
 enum Command {
     #[command(flatten)]
     Box(box_commands::BoxCommand),
+    /// PID 1 itself: which binary it is, and going over to another while the box runs
+    #[command(subcommand)]
+    Init(init_commands::InitCommand),
     /// Make packages and look into them
     #[command(subcommand)]
     S9pk(package_commands::PackageCommand),
@@ -29,6 +33,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Box(command) => box_commands::run(&command).map_err(|e| e.to_string()),
+        Command::Init(command) => init_commands::run(&command).map_err(|e| e.to_string()),
         Command::S9pk(command) => package_commands::run(&command).map_err(|e| e.to_string()),
     };
     match outcome {

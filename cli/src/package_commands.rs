@@ -249,12 +249,14 @@ fn open(path: &Path) -> Result<Archive<File>, PackageError> {
     Archive::open(file).map_err(at(path))
 }
 
-fn key(path: &Path) -> Result<Key, PackageError> {
+/// Reads a signing key.
+pub(crate) fn key(path: &Path) -> Result<Key, PackageError> {
     let pem = fs::read_to_string(path).map_err(PackageError::io(path))?;
     Key::from_pem(&pem).map_err(at(path))
 }
 
-fn keygen(path: &Path) -> Result<String, PackageError> {
+/// Makes a signing key, and says whose.
+pub(crate) fn keygen(path: &Path) -> Result<String, PackageError> {
     let mut seed = [0; 32];
     let filled = rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty());
     if filled.map_err(|error| PackageError::io("random bytes")(error.into()))? < seed.len() {

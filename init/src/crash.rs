@@ -7,6 +7,7 @@
 //! | `handler` | from the fault to `execve`: the unsafe part |
 //! | [`reserve`] | memory for the moment when there is none |
 //! | `afresh` | what `execve` keeps and a fresh boot would not have |
+//! | [`probation`] | back to the binary before, if a new one does not prove itself |
 //!
 //! The handler may only note what happened and execute: what the successor needs is in the
 //! hand-over ([`crate::handover`]) at any time.
@@ -17,8 +18,11 @@ pub mod epitaph;
 #[cfg(feature = "fault")]
 pub mod fault;
 mod handler;
+pub mod probation;
 pub mod reserve;
 
 pub use afresh::{WATCHED, begin_afresh};
 pub(crate) use handler::MAX_KEPT;
-pub use handler::{arm, hold, keep_also, keep_only, protect_thread, reexecute};
+pub use handler::{
+    arm, execute_next, hold, keep_also, keep_only, own_program, protect_thread, reexecute,
+};

@@ -3,6 +3,7 @@
 //!
 //! Holds no key but its leaf's and opens no file. It begins knowing nothing: listening sockets,
 //! configuration and the state of the box come from PID 1, which tells every new front the same.
+//! Asked to end (SIGTERM), it finishes what it has begun: its successor accepts already.
 
 pub(crate) mod view;
 
@@ -13,7 +14,14 @@ use std::{
 };
 
 use netstack::door::{self, Command, DoorConfig, Limits, SendError, Sender, Setup};
-use rustix::process::Resource;
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd},
+};
+use rustix::{
+    event::{PollFd, PollFlags},
+    process::Resource,
+};
 use supervise::control::{self, CONTROL_FD, Event, FrameError, PROTOCOL, Request};
 
 use crate::pid1::sockets::PROBE;
@@ -39,6 +47,7 @@ fn serve(control: &OwnedFd) -> Result<(), String> {
     let _ = rustix::process::setrlimit(Resource::Nofile, descriptors);
     control::send(control.as_fd(), &Request::Hello { protocol: PROTOCOL }, &[])
         .map_err(|e| e.to_string())?;
+    let end = asked_to_end().map_err(|e| e.to_string())?;
     let (sender, receiver) = door::channel().map_err(|e| e.to_string())?;
     let mut early = Vec::new();
     let probe = loop {
@@ -68,10 +77,36 @@ fn serve(control: &OwnedFd) -> Result<(), String> {
         tell(&sender, event, fds)?;
     }
     while !loop_thread.is_finished() {
+        if is_asked_to_end(control, &end) {
+            let _ = sender.send(Command::Shutdown);
+            // Its thread ends the process.
+            return loop_thread
+                .join()
+                .map_err(|_| "its door panicked".to_owned());
+        }
         let (event, fds) = next(control)?;
         tell(&sender, event, fds)?;
     }
     Ok(())
+}
+
+/// Readable when PID 1 wants this front to end. To be called while there is one thread.
+fn asked_to_end() -> nix::Result<SignalFd> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+/// Waits for whichever comes first: to be asked to end, or something to hear.
+fn is_asked_to_end(control: &OwnedFd, end: &SignalFd) -> bool {
+    let mut fds = [
+        PollFd::new(control, PollFlags::IN),
+        PollFd::new(end, PollFlags::IN),
+    ];
+    // An error (EINTR) is as good as a wake-up: what is heard next is waited for.
+    let _ = rustix::event::poll(&mut fds, None);
+    fds[1].revents().contains(PollFlags::IN)
 }
 
 fn next(control: &OwnedFd) -> Result<(Event, Vec<OwnedFd>), String> {

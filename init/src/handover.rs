@@ -11,9 +11,11 @@
 //! | [`layout`] | where in the memfd what is |
 //! | [`records`] | the content of a section: tagged, versioned, skippable |
 //! | [`descriptors`] | open files that outlive the crash |
+//! | [`probation`] | which binary has to prove itself, and which is gone back to |
 
 pub mod descriptors;
 pub mod layout;
+pub mod probation;
 pub mod records;
 
 use std::{os::fd::OwnedFd, time::Duration};
@@ -23,6 +25,7 @@ use rustix::{
     io::Errno,
 };
 
+use self::probation::Probation;
 use crate::crash::{
     budget,
     epitaph::{self, Cause, Epitaph},
@@ -99,11 +102,20 @@ impl Handover {
             }
             return None;
         }
-        let (sequence, state) = (0..layout::SLOTS)
-            .filter_map(|slot| self.read_slot(slot))
-            .max_by_key(|(sequence, _)| *sequence)?;
+        let (sequence, state) = self.newest()?;
         self.sequence = sequence;
         Some(state)
+    }
+
+    /// The state published last, read without leaving a trace.
+    pub fn state(&self) -> Option<Vec<u8>> {
+        Some(self.newest()?.1)
+    }
+
+    fn newest(&self) -> Option<(u64, Vec<u8>)> {
+        (0..layout::SLOTS)
+            .filter_map(|slot| self.read_slot(slot))
+            .max_by_key(|(sequence, _)| *sequence)
     }
 
     /// Publishes the state, unless it is what was published last.
@@ -131,6 +143,46 @@ impl Handover {
     /// The successor has taken over whole: it no longer counts as an attempt.
     pub fn taken_over(&self) {
         self.set_word(layout::ATTEMPTS_AT, 0);
+    }
+
+    /// The binary that has to prove itself, if one has.
+    pub fn probation(&self) -> Option<Probation> {
+        Probation::read(|at| Some(self.word(at)))
+    }
+
+    /// From the next execution on, `probation` holds.
+    pub fn begin_probation(&self, probation: &Probation) {
+        for (at, word) in probation.words() {
+            self.set_word(at, word);
+        }
+    }
+
+    /// No binary has to prove itself any more.
+    pub fn end_probation(&self) {
+        self.set_word(layout::PROBATION_AT, 0);
+    }
+
+    /// The memfd.
+    pub fn memfd(&self) -> &OwnedFd {
+        &self.memfd
+    }
+
+    /// A copy, which a trial may do with as it likes.
+    ///
+    /// # Errors
+    /// When the kernel gives no memory.
+    pub fn copy_of(memfd: &OwnedFd) -> Result<Self, Errno> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let copy = Self::of(rustix::fs::memfd_create("handover", flags)?);
+        rustix::fs::ftruncate(&copy.memfd, layout::SIZE)?;
+        rustix::fs::fcntl_add_seals(&copy.memfd, SEALS | SealFlags::SEAL)?;
+        let mut piece = vec![0; 64 * 1024];
+        let mut at = 0;
+        while let n @ 1.. = rustix::io::pread(memfd, &mut piece, at)? {
+            copy.write(at, &piece[..n])?;
+            at += n as u64;
+        }
+        Ok(copy)
     }
 
     /// Crashes so far, and the last of them, oldest first.

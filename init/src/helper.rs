@@ -10,6 +10,7 @@
 
 pub mod answer;
 mod btrfs;
+pub mod candidate;
 mod content;
 mod data;
 mod disks;
@@ -56,6 +57,7 @@ pub use unmount::CLEAN;
 /// | `load MODULE...` | loads these modules | [`answer::Modules`] |
 /// | `modprobe [-q] [--] NAME` | as the kernel asks for a module | nothing |
 /// | `sync` | writes all file systems out | `null` |
+/// | `candidate` | copies, seals, verifies and tries a file that is to be PID 1 | [`answer::Candidate`] |
 pub fn run(args: &[String]) -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let line = match dispatch(&args) {
@@ -90,6 +92,7 @@ fn dispatch(args: &[&str]) -> Result<String, HelperError> {
         ["modalias", aliases @ ..] => json(&modules::for_aliases(aliases)?),
         ["load", names @ ..] => json(&modules::load(names)?),
         ["modprobe", request @ ..] => json(&modules::requested(request)?),
+        ["candidate"] => json(&candidate::examine()?),
         ["sync"] => {
             rustix::fs::sync();
             json(&())

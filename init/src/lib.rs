@@ -15,6 +15,7 @@
 //! | [`manager`] | the role with the Tokio pool |
 //! | [`logd`] | the role that keeps the log |
 //! | [`helper`] | short-lived processes for whatever may hang |
+//! | [`trial`] | a new binary says what it would take over |
 //! | [`inherited`] | the descriptors that a role begins with |
 //! | [`kmsg`], [`clock`] | the kernel's log and clock |
 
@@ -39,6 +40,7 @@ pub mod mounts;
 pub mod pid1;
 pub mod root;
 pub mod shared;
+pub mod trial;
 pub mod vitals;
 
 use std::process::ExitCode;
@@ -58,12 +60,15 @@ pub fn start() -> ExitCode {
         // The kernel asks for modules through a link of this name.
         args.splice(..0, ["helper", "modprobe"].map(str::to_owned));
     }
+    // A program that was executed by its descriptor would be called by that number.
+    let _ = rustix::thread::set_name(c"init");
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["front"] => front::run(),
         ["helper", ..] => helper::run(&args[1..]),
         ["logd"] => logd::run(),
         ["manager"] => manager::run(),
+        [trial::ROLE] => trial::run(),
         _ => {
             eprintln!(
                 "this is Pilotlight's init: the kernel starts it as PID 1, and PID 1 starts its \

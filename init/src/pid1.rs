@@ -23,6 +23,7 @@ mod steps;
 mod succession;
 pub mod table;
 mod unit;
+mod upgrade;
 
 use std::{
     collections::BTreeMap,
@@ -61,6 +62,7 @@ use self::{
     succession::Succession,
     table::{LogPair, Table},
     unit::Due,
+    upgrade::Upgrade,
 };
 use crate::{
     boot::{Action, Boot, STAGE0, STAGE1},
@@ -74,6 +76,7 @@ use crate::{
     vitals::Vitals,
 };
 
+pub use inheritance::Rehearsal;
 pub use start::HEARTBEAT_FD;
 
 /// Everything that `main` knows.
@@ -141,6 +144,7 @@ pub struct Pid1 {
     last_turn: Duration,
     handover: Option<Handover>,
     succession: Succession,
+    upgrade: Upgrade,
 }
 
 /// Which root PID 1 runs from.
@@ -155,10 +159,31 @@ pub enum Stage {
 /// Runs PID 1. Never returns: if it did, the kernel would panic.
 pub fn run() -> ! {
     crash::arm();
+    let begun = catch_unwind(begin);
+    let Ok(mut pid1) = begun else {
+        // What was handed over, or this binary, is at fault: both have a limit.
+        loop {
+            crash::reexecute(Cause::Panics, "main");
+            std::thread::sleep(BEGIN_AGAIN);
+        }
+    };
+    let mut panics = Vec::new();
+    loop {
+        let turn = catch_unwind(AssertUnwindSafe(|| pid1.turn()));
+        if turn.is_err() {
+            panicked(&mut panics, now());
+        }
+    }
+}
+
+/// Everything before the first turn.
+fn begin() -> Pid1 {
     crash::begin_afresh();
     let stage = stage();
     let trouble = mounts::mount_all(mounts::KERNEL);
     crash::arm();
+    #[cfg(feature = "fault")]
+    crash::fault::in_a_new_binary("as-pid-1");
     let (mut handover, succession) = succession::begin();
     let mut legacy = handover.as_mut().and_then(Legacy::of);
     if succession.generation == 0 {
@@ -188,13 +213,7 @@ pub fn run() -> ! {
     #[cfg(feature = "fault")]
     crash::fault::listen();
     pid1.vitals.main().is_me();
-    let mut panics = Vec::new();
-    loop {
-        let turn = catch_unwind(AssertUnwindSafe(|| pid1.turn()));
-        if turn.is_err() {
-            panicked(&mut panics, now());
-        }
-    }
+    pid1
 }
 
 /// What PID 1 can't begin without; asked for again and again.
@@ -251,13 +270,17 @@ impl Pid1 {
             Stage::Initramfs => (STAGE0, Vec::new(), "/init"),
             Stage::Root => (STAGE1, root::load_reports(), "/usr/lib/pilotlight/init"),
         };
+        let program = match upgrade::program_in_memory(stage) {
+            Some(path) => path,
+            None => program.to_owned(),
+        };
         let vitals = Arc::new(Vitals::default());
         if stage == Stage::Root {
             own_stdio(&estate.own_log, &means.null);
         }
         Self {
             stage,
-            program: program.to_owned(),
+            program,
             cmdline: Cmdline::parse(&line),
             kernel: rustix::system::uname()
                 .release()
@@ -317,6 +340,7 @@ impl Pid1 {
             last_turn: Duration::ZERO,
             handover: None,
             succession: succession.clone(),
+            upgrade: Upgrade::default(),
         }
     }
 
@@ -376,12 +400,15 @@ impl Pid1 {
         self.do_what_is_due(now);
         self.try_again(now);
         self.watch_data(now);
+        self.watch_upgrade(now);
         self.advance_shutdown(now);
         self.empty_groups.retain(|group| group.remove().is_err());
         self.feed_watchdog(now);
         self.publish(now);
+        self.prepare_to_go_over(now);
         self.hand_on();
         self.tell_succession(now);
+        self.go_over();
     }
 
     /// For the guard: this turn, and those of `net`.
@@ -468,8 +495,8 @@ impl Pid1 {
                     cause,
                 } => self.replace(role, generation, cause, now),
                 Message::Healthy { role, generation } => self.is_healthy(role, generation),
-                Message::DoorAnswers => self.step_done(Action::Front),
-                Message::ManagerAnswers => self.step_done(Action::Manager),
+                Message::DoorAnswers => self.role_answers(Role::Front, Action::Front),
+                Message::ManagerAnswers => self.role_answers(Role::Manager, Action::Manager),
                 Message::Net(status) => self.net_is(&status),
                 Message::Order(order, reply) => {
                     let _ = reply.try_send(self.obey(order, now));
@@ -510,6 +537,11 @@ impl Pid1 {
                 Ok(format!("{unit} is being stopped."))
             }
         }
+    }
+
+    fn role_answers(&mut self, role: Role, action: Action) {
+        self.upgrade.answers[role.index()] = true;
+        self.step_done(action);
     }
 
     fn take_uevents(&mut self) {
@@ -563,7 +595,8 @@ impl Pid1 {
         self.more_to_reap =
             supervise::reaper::reap(REAPED_A_TURN, |pid, exit| ended.push((pid, exit)));
         for (pid, exit) in ended {
-            if !self.job_ended(pid, exit) && !self.straggler_ended(pid) {
+            if !self.job_ended(pid, exit) && !self.straggler_ended(pid) && !self.retired_ended(pid)
+            {
                 self.unit_ended(pid, exit, now);
             }
         }

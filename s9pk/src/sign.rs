@@ -44,7 +44,10 @@ impl Commitment {
 }
 
 /// Signs what was fed to `digest` by Ed25519ph; `context` keeps kinds of statements apart.
-pub(crate) fn sign(key: &Key, digest: Sha512, context: &[u8]) -> Result<[u8; 64], Error> {
+///
+/// # Errors
+/// When the context is longer than the scheme allows.
+pub fn sign(key: &Key, digest: Sha512, context: &[u8]) -> Result<[u8; 64], Error> {
     let signature = key.signing().sign_prehashed(digest, Some(context));
     signature
         .map(|signature| signature.to_bytes())
@@ -52,12 +55,7 @@ pub(crate) fn sign(key: &Key, digest: Sha512, context: &[u8]) -> Result<[u8; 64]
 }
 
 /// Whether a signature by [`sign`] is right, strictly.
-pub(crate) fn verify(
-    signer: &PublicKey,
-    digest: Sha512,
-    context: &[u8],
-    signature: &[u8; 64],
-) -> bool {
+pub fn verify(signer: &PublicKey, digest: Sha512, context: &[u8], signature: &[u8; 64]) -> bool {
     let signature = Signature::from_bytes(signature);
     let verified = signer
         .verifying()

@@ -86,6 +86,9 @@ pub enum Request {
         /// The role's unit.
         unit: UnitName,
     },
+    /// Manager: go over to another binary of PID 1. One descriptor: the sealed program. It is
+    /// copied, verified and tried before anything changes; what comes of it is in the status.
+    Upgrade,
 }
 
 /// A service to keep running.

@@ -35,6 +35,73 @@ pub struct BoxStatus {
     pub guard: GuardReport,
     /// What the box is on its way to, once it is going down.
     pub going_down: Option<String>,
+    /// PID 1 itself.
+    pub init: InitStatus,
+}
+
+/// PID 1 itself: which binary it is, and how often it was executed anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitStatus {
+    /// The BLAKE3 hash of the file it runs, in hexadecimal; none for the one in the root.
+    pub program: Option<String>,
+    /// When it began to run this file, since the kernel started.
+    pub since: Duration,
+    /// How often PID 1 was executed anew since the box booted.
+    pub successions: u64,
+    /// How often of these because it crashed.
+    pub crashes: u64,
+    /// Why it was executed anew the last time, as a sentence.
+    pub last: Option<String>,
+    /// How many upgrades were asked for since the box booted.
+    pub upgrades: u64,
+    /// What became of the last of them.
+    pub upgrade: UpgradeState,
+}
+
+/// How far an upgrade of PID 1 is, or what came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpgradeState {
+    /// There was none.
+    #[default]
+    None,
+    /// The file is verified and tried.
+    Checking,
+    /// It was refused: why, as a sentence. Nothing was changed.
+    Refused(String),
+    /// It runs as PID 1, and has yet to prove itself.
+    Unconfirmed {
+        /// Its hash.
+        program: String,
+    },
+    /// It did not prove itself: the binary before it runs again.
+    FellBack {
+        /// Its hash.
+        program: String,
+        /// What went wrong, as a sentence.
+        why: String,
+    },
+    /// It is confirmed, and the roles that still run the old binary are being replaced.
+    Replacing {
+        /// Its hash.
+        program: String,
+        /// How many are left.
+        left: u32,
+    },
+    /// It runs as PID 1 and as every role.
+    Done {
+        /// Its hash.
+        program: String,
+    },
+}
+
+impl UpgradeState {
+    /// Whether nothing more will come of it.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Checking | Self::Unconfirmed { .. } | Self::Replacing { .. } => false,
+            Self::None | Self::Refused(_) | Self::FellBack { .. } | Self::Done { .. } => true,
+        }
+    }
 }
 
 /// What PID 1's guard saw of the roles, and did about it.

@@ -105,6 +105,9 @@ impl Native {
             fs::create_dir_all(root.join(below))?;
         }
         fs::copy(init, root.join("usr/lib/pilotlight/init"))?;
+        fs::create_dir(root.join("etc/pilotlight"))?;
+        let trusted = format!("{}\n", release_key().public());
+        fs::write(root.join("etc/pilotlight/release.pub"), trusted)?;
         fs::write(folder.join("cmdline"), CMDLINE)?;
         fs::write(folder.join("active"), "console\n")?;
         fs::write(folder.join("script"), SCRIPT)?;
@@ -170,22 +173,32 @@ impl Native {
     /// Asks the API on the box's own socket, as `pilot` does.
     pub fn call(&self, method: &str, params: &Value, patience: Duration) -> Result<Value> {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-        let body = body.to_string();
+        self.post("/api", body.to_string().as_bytes(), patience)
+            .with_context(|| method.to_owned())
+    }
+
+    /// Begins to upgrade PID 1 to this file, as `pilot init upgrade` does.
+    pub fn upgrade(&self, file: &[u8]) -> Result<()> {
+        self.post("/upload/init", file, ANSWER).map(drop)
+    }
+
+    fn post(&self, path: &str, body: &[u8], patience: Duration) -> Result<Value> {
         let mut stream = connect(&self.path("/run/pilot/api.sock")?)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
         write!(
             stream,
-            "POST /api HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
         )?;
+        stream.write_all(body)?;
         let mut answer = String::new();
         stream.take(MAX_ANSWER).read_to_string(&mut answer)?;
         let (_, body) = answer.split_once("\r\n\r\n").context("no whole answer")?;
         let mut reply: Value = serde_json::from_str(body)?;
         match reply["error"]["message"].as_str() {
-            Some(why) => bail!("{method} was refused: {why}"),
+            Some(why) => bail!("it was refused: {why}"),
             None => Ok(reply["result"].take()),
         }
     }
@@ -328,8 +341,13 @@ impl Drop for Native {
     }
 }
 
-/// Built once a process: cargo takes its time to find that there is nothing to do.
-pub(crate) fn init_with_faults() -> Result<PathBuf> {
+/// The key whose binaries a native box trusts.
+pub fn release_key() -> s9pk::Key {
+    s9pk::Key::from_seed(b"the key of native boxes in tests")
+}
+
+/// PID 1 with fault injection. Built once a process: cargo takes its time to find that there is nothing to do.
+pub fn init_with_faults() -> Result<PathBuf> {
     static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(built) = &*built {

@@ -72,7 +72,8 @@ async fn run(
     (id, method.run(params, &site.host, &site.feed).await)
 }
 
-fn allowed(site: &Site, access: Access, headers: &HeaderMap) -> Result<(), Denied> {
+/// Whether the caller may change something.
+pub(crate) fn allowed(site: &Site, access: Access, headers: &HeaderMap) -> Result<(), Denied> {
     if access == Access::Local {
         return Ok(());
     }
@@ -106,7 +107,8 @@ impl From<Denied> for Failure {
     }
 }
 
-fn status_of(failure: &Failure) -> StatusCode {
+/// The status that goes with a failure.
+pub(crate) fn status_of(failure: &Failure) -> StatusCode {
     match failure.code {
         rpc::UNAUTHORISED => StatusCode::UNAUTHORIZED,
         rpc::THROTTLED => StatusCode::TOO_MANY_REQUESTS,
@@ -116,7 +118,7 @@ fn status_of(failure: &Failure) -> StatusCode {
 }
 
 /// With what HTTP wants to be said beside the status.
-fn refined(mut reply: Reply, retry: Option<RetryAfter>) -> Reply {
+pub(crate) fn refined(mut reply: Reply, retry: Option<RetryAfter>) -> Reply {
     if reply.status() == StatusCode::UNAUTHORIZED {
         let bearer = HeaderValue::from_static("Bearer");
         reply.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);

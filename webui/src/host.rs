@@ -1,6 +1,6 @@
 //! What the dashboard needs of the manager, and the values that pass between the two.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, os::fd::OwnedFd, pin::Pin, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use supervise::{control::Power, status::BoxStatus, unit::UnitName};
@@ -29,6 +29,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// Begins to replace one of PID 1's own roles.
     fn restart_role(&self, role: &UnitName) -> Result<(), String>;
+
+    /// Begins to upgrade PID 1 to this program, a memfd. It is verified before anything changes.
+    fn upgrade(&self, program: OwnedFd) -> Result<(), String>;
 
     /// Makes the manager fail in the way called `kind`.
     #[cfg(feature = "fault")]

@@ -21,7 +21,7 @@ use crate::{
     auth::Throttle,
     feed::Feed,
     host::Host,
-    methods, origin, socket,
+    methods, origin, socket, upload,
 };
 
 /// What all connections share.
@@ -76,13 +76,18 @@ async fn route(site: &Arc<Site>, access: Access, request: Request<Incoming>) -> 
         "/" if reading => file(&assets::HOME, NO_CACHE, &request),
         "/api" if reading => json(StatusCode::OK, &methods::describe()),
         "/api" if request.method() == Method::POST => post(site, access, request).await,
+        upload::INIT if request.method() == Method::POST => {
+            upload::init(site, access, request).await
+        }
         "/ws" if request.method() == Method::GET => open_socket(site, access, request),
         path if path.starts_with("/assets/") && reading => match assets::find(path) {
             Some(asset) => file(asset, FOR_EVER, &request),
             // Never the page instead: caches would keep it as that script or font.
             None => text(StatusCode::NOT_FOUND, "There is no such file.\n"),
         },
-        "/" | "/api" | "/ws" => text(StatusCode::METHOD_NOT_ALLOWED, "Not with this method.\n"),
+        "/" | "/api" | "/ws" | upload::INIT => {
+            text(StatusCode::METHOD_NOT_ALLOWED, "Not with this method.\n")
+        }
         _ => text(
             StatusCode::NOT_FOUND,
             "There is nothing here. The dashboard is at /.\n",
@@ -221,7 +226,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
 ];
 const NO_CACHE: &str = "no-cache";
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
-const FOREIGN: &str = "Another site sent this. Open the dashboard itself.\n";
+pub(crate) const FOREIGN: &str = "Another site sent this. Open the dashboard itself.\n";
 /// The largest call is a few hundred bytes.
 const MAX_BODY: usize = 64 * 1024;
 /// For that little, even a bad radio link needs no longer.

@@ -34,6 +34,7 @@ mod origin;
 mod rpc;
 mod serve;
 mod socket;
+mod upload;
 
 pub use host::{Host, Interface, LogLine, ServiceCommand, ServiceState, ServiceView, Snapshot};
 pub use serve::{Listeners, ServeError, serve};

@@ -14,9 +14,11 @@ use crate::{
     host::{Host, ServiceCommand},
     metrics::Metrics,
     rpc::{self, Failure},
+    upload,
 };
 
 mod guard;
+mod init;
 mod params;
 
 use params::{
@@ -42,6 +44,7 @@ enum Action {
     #[cfg(feature = "fault")]
     Fault,
     Guard,
+    Init,
     Logs,
     Metrics,
     Power,
@@ -75,6 +78,7 @@ impl Method {
             #[cfg(feature = "fault")]
             Action::Fault => refuse(host.fault(&read::<params::FaultParams>(params)?.kind)),
             Action::Guard => Ok(guard::report(&host.snapshot().borrow().status.guard)),
+            Action::Init => Ok(init::status(&host.snapshot().borrow().status)),
             Action::Logs => logs(read(params)?, host).await,
             Action::Metrics => match Metrics::read() {
                 Ok(metrics) => {
@@ -118,6 +122,12 @@ pub(crate) fn describe() -> Value {
         "info": { "title": "Pilotlight", "version": env!("CARGO_PKG_VERSION") },
         "servers": [{ "name": "this box", "url": "/api" }],
         "methods": methods.collect::<Vec<_>>(),
+        // Beside the calls: a file as the body of a POST.
+        "x-uploads": [{
+            "path": upload::INIT,
+            "summary": "Upgrades PID 1 to this signed binary; init.status says what comes of it.",
+            "x-needs-code": true,
+        }],
     })
 }
 
@@ -218,6 +228,12 @@ const METHODS: &[Method] = &[
         Action::Guard,
     ),
     look(
+        "init.status",
+        "PID 1 itself: which binary it is, and what came of the last upgrade.",
+        &[],
+        Action::Init,
+    ),
+    look(
         "logs.tail",
         "The last log lines, oldest first.",
         &[UNIT, LINES],
@@ -292,6 +308,7 @@ mod tests {
                 "box.status",
                 "box.metrics",
                 "guard.report",
+                "init.status",
                 "logs.tail",
                 "service.list"
             ]

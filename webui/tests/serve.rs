@@ -172,6 +172,18 @@ async fn what_is_asked_is_what_is_done() {
 }
 
 #[tokio::test]
+async fn a_binary_for_pid_1_is_handed_on_whole_from_those_who_may() {
+    let dashboard = Dashboard::start();
+    let file = "x".repeat(300_000);
+    let reply = dashboard.network().post("/upload/init", &[], "x").await;
+    assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
+    assert!(dashboard.host.done().is_empty());
+    let reply = dashboard.local().post("/upload/init", &[], &file).await;
+    assert_eq!(reply.status, StatusCode::ACCEPTED);
+    assert_eq!(dashboard.host.done(), ["upgrade to 300000 bytes"]);
+}
+
+#[tokio::test]
 async fn guessing_the_code_is_slow() {
     let dashboard = Dashboard::start();
     let body = call("setup.check", &json!({}));

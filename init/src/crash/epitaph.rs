@@ -25,12 +25,18 @@ pub struct Epitaph {
 /// Why PID 1 was executed anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
+    /// Something called `exit`.
+    Exit,
     /// `main` panicked again and again.
     Panics,
     /// The guard found a thread of PID 1 that does nothing any more.
     Stuck,
     /// This signal, with its `si_code`.
     Signal(i32, i32),
+    /// A new binary did not prove itself in time.
+    Unconfirmed,
+    /// A new binary could not read what was handed over to it.
+    Unreadable,
     /// The owner wants another binary.
     Upgrade,
 }
@@ -38,7 +44,7 @@ pub enum Cause {
 impl Cause {
     /// Whether it counts against the budget.
     pub fn is_failure(self) -> bool {
-        self != Self::Upgrade
+        !matches!(self, Self::Unconfirmed | Self::Unreadable | Self::Upgrade)
     }
 }
 
@@ -52,8 +58,11 @@ impl Epitaph {
     pub fn from_words(words: &Words) -> Option<Self> {
         let cause = match (words[CAUSE], words[SIGNAL]) {
             (CAUSE_SIGNAL, signal) => Cause::Signal(signal as i32, words[CODE] as i32),
+            (CAUSE_EXIT, _) => Cause::Exit,
             (CAUSE_PANICS, _) => Cause::Panics,
             (CAUSE_STUCK, _) => Cause::Stuck,
+            (CAUSE_UNCONFIRMED, _) => Cause::Unconfirmed,
+            (CAUSE_UNREADABLE, _) => Cause::Unreadable,
             (CAUSE_UPGRADE, _) => Cause::Upgrade,
             _ => return None,
         };
@@ -78,6 +87,13 @@ impl Epitaph {
 impl fmt::Display for Epitaph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.cause {
+            Cause::Exit => return f.write_str("PID 1 called exit"),
+            Cause::Unconfirmed => {
+                return f.write_str("PID 1 did not do all its work in the time that it had");
+            }
+            Cause::Unreadable => {
+                return f.write_str("PID 1 could not read what was handed over to it");
+            }
             Cause::Upgrade => return f.write_str("PID 1 went over to another binary"),
             Cause::Panics => write!(f, "thread {} of PID 1 panicked again and again", self.name)?,
             Cause::Stuck => write!(f, "thread {} of PID 1 did nothing any more", self.name)?,
@@ -132,6 +148,9 @@ pub(super) const CAUSE_SIGNAL: u64 = 0x5049_0001;
 pub(super) const CAUSE_STUCK: u64 = 0x5049_0002;
 pub(super) const CAUSE_UPGRADE: u64 = 0x5049_0003;
 pub(super) const CAUSE_PANICS: u64 = 0x5049_0004;
+pub(super) const CAUSE_EXIT: u64 = 0x5049_0005;
+pub(super) const CAUSE_UNCONFIRMED: u64 = 0x5049_0006;
+pub(super) const CAUSE_UNREADABLE: u64 = 0x5049_0007;
 
 #[cfg(test)]
 mod tests {

@@ -68,6 +68,39 @@ pub fn links() -> Vec<String> {
         .collect()
 }
 
+/// In a trial: fails if this binary was made to do so then.
+pub fn in_the_trial() {
+    in_a_new_binary("in-trial");
+}
+
+/// Fails in the way that the file of this binary says behind its program, if it says so for `when`:
+/// `pilot-fault WHEN KIND;`. So one program is many that fail in different ways.
+pub fn in_a_new_binary(when: &str) {
+    let mut tail = vec![0; TAIL];
+    let read = fs::File::open("/proc/self/exe").and_then(|file| {
+        use std::os::unix::fs::FileExt as _;
+        let length = file.metadata()?.len();
+        file.read_exact_at(&mut tail, length.saturating_sub(TAIL as u64))
+    });
+    let text = String::from_utf8_lossy(&tail);
+    let words = text.rsplit_once("pilot-fault ").map(|(_, words)| words);
+    let words = words
+        .and_then(|words| words.split_once(';'))
+        .filter(|_| read.is_ok());
+    let Some((at, kind)) = words.and_then(|(words, _)| words.split_once(' ')) else {
+        return;
+    };
+    match kind {
+        _ if at != when => {}
+        "exit" => std::process::exit(0),
+        "panic" => panic!("a panic was asked for"),
+        kind => {
+            KIND.store(kind_number(kind), Ordering::Release);
+            act(0);
+        }
+    }
+}
+
 /// Where a thread panics if it was told to.
 pub fn point(thread: &str) {
     let wanted = match thread {
@@ -269,6 +302,8 @@ static KIND: AtomicUsize = AtomicUsize::new(usize::MAX);
 static PANICS_OF_MAIN: AtomicU32 = AtomicU32::new(0);
 static PANICS_OF_GUARD: AtomicU32 = AtomicU32::new(0);
 
+/// Bytes at the end of a binary that may say how it is to fail: a seal and a few words.
+const TAIL: usize = 256;
 const PLACE: &str = "/run/pilot/fault";
 const PLACE_OF_FRONT: &str = "/run/pilot/fault-front";
 /// Any number that looks like none of ours.

@@ -23,12 +23,16 @@ pub fn arm() {
     let vectors = Box::leak(Box::new(Vectors::of_this_process()));
     let old = VECTORS.swap(vectors, Ordering::AcqRel);
     // A handler that runs now may still use the old one: it stays, for the two calls there are.
-    let _ = old;
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
-    if EXE.load(Ordering::Acquire) < 0
+    if OWN.load(Ordering::Acquire) < 0
         && let Ok(exe) = rustix::fs::open("/proc/self/exe", flags, rustix::fs::Mode::empty())
+        // Above all numbers that a child is given on purpose: it is started from this descriptor.
+        && let Ok(exe) = rustix::io::fcntl_dupfd_cloexec(&exe, ABOVE_TARGETS)
     {
-        EXE.store(hold(exe), Ordering::Release);
+        let own = hold(exe);
+        OWN.store(own, Ordering::Release);
+        let next = super::probation::take_up(own);
+        EXE.store(next.unwrap_or(own), Ordering::Release);
     }
     let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC;
     if PMSG.load(Ordering::Acquire) < 0
@@ -38,6 +42,10 @@ pub fn arm() {
     }
     note_text();
     protect_thread();
+    if old.is_null() {
+        // SAFETY: registers a function, once.
+        unsafe { libc::atexit(on_exit) };
+    }
     for signal in SIGNALS {
         // SAFETY: an all-zero sigaction is a valid one; the handler has the signature that
         // SA_SIGINFO asks for and keeps to what is safe in a handler.
@@ -107,8 +115,11 @@ pub fn reexecute(cause: Cause, thread: &str) {
     let mut words = [0; epitaph::WORDS];
     words[epitaph::CAUSE] = match cause {
         Cause::Signal(..) => epitaph::CAUSE_SIGNAL,
+        Cause::Exit => epitaph::CAUSE_EXIT,
         Cause::Panics => epitaph::CAUSE_PANICS,
         Cause::Stuck => epitaph::CAUSE_STUCK,
+        Cause::Unconfirmed => epitaph::CAUSE_UNCONFIRMED,
+        Cause::Unreadable => epitaph::CAUSE_UNREADABLE,
         Cause::Upgrade => epitaph::CAUSE_UPGRADE,
     };
     let mut name = [0; 16];
@@ -117,6 +128,26 @@ pub fn reexecute(cause: Cause, thread: &str) {
     }
     put_name(&mut words, &name);
     succeed(&mut words, None);
+}
+
+/// The next execution is of the program that is open as `fd`.
+pub fn execute_next(fd: i32) {
+    EXE.store(fd, Ordering::Release);
+}
+
+/// The next execution is of this program again.
+pub(super) fn execute_ourselves() {
+    EXE.store(OWN.load(Ordering::Acquire), Ordering::Release);
+}
+
+/// The descriptor of the program that this is, for as long as it runs; none without `/proc`.
+pub fn own_program() -> Option<i32> {
+    Some(OWN.load(Ordering::Acquire)).filter(|fd| *fd >= 0)
+}
+
+/// Something calls `exit`, or `main` returns: PID 1 must not.
+extern "C" fn on_exit() {
+    reexecute(Cause::Exit, "main");
 }
 
 /// The handler.
@@ -221,7 +252,7 @@ fn write_down(words: &Words, again: Option<u64>) -> Option<u64> {
     Some(at)
 }
 
-fn read_word(at: u64) -> Option<u64> {
+pub(super) fn read_word(at: u64) -> Option<u64> {
     let mut word = 0_u64;
     let offset = libc::off_t::try_from(at).ok()?;
     // SAFETY: the kernel writes at most eight bytes into the word.
@@ -470,7 +501,9 @@ fn bitmap(fds: &[i32]) -> [u64; MAX_KEPT / 64] {
 static OWNER: AtomicI32 = AtomicI32::new(0);
 static DEPTH: AtomicU32 = AtomicU32::new(0);
 static KEPT_DONE: AtomicBool = AtomicBool::new(false);
+/// What is executed, and what this program itself is.
 static EXE: AtomicI32 = AtomicI32::new(-1);
+static OWN: AtomicI32 = AtomicI32::new(-1);
 static PMSG: AtomicI32 = AtomicI32::new(-1);
 static VECTORS: AtomicPtr<Vectors> = AtomicPtr::new(ptr::null_mut());
 static KEPT: [AtomicU64; MAX_KEPT / 64] = [const { AtomicU64::new(0) }; MAX_KEPT / 64];
@@ -490,6 +523,7 @@ const SIGNALS: [c_int; 5] = [
 /// The handler, the kernel's frame with the widest registers, and a fault in the handler.
 const ALTERNATE_STACK: usize = 64 * 1024;
 const GUARD_PAGE: usize = 64 * 1024;
+const ABOVE_TARGETS: i32 = 64;
 /// Descriptors above are not handed over: PID 1 is far from having so many.
 pub(crate) const MAX_KEPT: usize = 4096;
 const TRACED_PIECES: usize = 8;

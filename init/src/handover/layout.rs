@@ -15,6 +15,8 @@ pub const CRASHES_AT: u64 = 8;
 pub const GENERATION_AT: u64 = 16;
 /// Successors since one took over whole.
 pub const ATTEMPTS_AT: u64 = 24;
+/// The words of a [`Probation`](super::probation::Probation).
+pub const PROBATION_AT: u64 = 32;
 
 /// Epitaphs that are kept.
 pub const EPITAPHS: u64 = 16;

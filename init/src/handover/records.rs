@@ -18,7 +18,13 @@ pub enum Tag {
     Jobs = 4,
     /// All else that `main` knows.
     Settled = 5,
+    /// An upgrade to another binary.
+    Upgrade = 6,
 }
+
+/// The versions of the whole that this binary reads, oldest and newest. It writes them all, each
+/// record in each of its versions, so that an older binary can be gone back to at any time.
+pub const VERSIONS: (u16, u16) = (1, 1);
 
 /// Appends a record.
 ///

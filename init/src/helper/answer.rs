@@ -3,6 +3,7 @@
 //! Whole answers stay below a pipe's 64 KiB, so that a helper never waits for its reader.
 
 use serde::{Deserialize, Serialize};
+use supervise::unit::UnitName;
 
 /// `mount-data`: the data file system is there and writable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +118,28 @@ pub struct Partition {
     pub kind: Option<String>,
     /// Size in bytes.
     pub bytes: u64,
+}
+
+/// `candidate`: a file may be PID 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// BLAKE3 of the whole file, in hexadecimal.
+    pub hash: String,
+    /// The key that it is signed with.
+    pub signer: String,
+    /// What it says its version is.
+    pub version: String,
+}
+
+/// A new binary on trial: what it would take over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Its version.
+    pub version: String,
+    /// The versions of the hand-over that it reads, oldest and newest.
+    pub handover: (u16, u16),
+    /// The units that it understands.
+    pub units: Vec<UnitName>,
 }
 
 /// Bytes as hexadecimal digits.

@@ -2,7 +2,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use rustix::io::Errno;
 
-use super::tool::Ended;
+use super::{candidate::Unacceptable, tool::Ended};
 
 /// Why a helper failed, in words for the box's owner.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,9 @@ pub enum HelperError {
     /// The hardware did not give something.
     #[error(transparent)]
     Hardware(#[from] drivers::Error),
+    /// A file may not be PID 1.
+    #[error("{0}")]
+    Candidate(#[from] Unacceptable),
     /// A file or device failed.
     #[error("{path} can't be {done}: {source}")]
     File {

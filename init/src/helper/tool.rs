@@ -31,8 +31,6 @@ pub(super) fn run(program: &str, args: &[&str], patience: Duration) -> Result<St
         .map(|place| format!("{place}/{program}"))
         .find(|path| std::path::Path::new(path).exists())
         .unwrap_or_else(|| program.to_owned());
-    let null = File::open("/dev/null").map_err(HelperError::file("/dev/null", "opened"))?;
-    let (mut output, writer) = pipe()?;
     let command = Command {
         program: &path,
         args: [program]
@@ -41,13 +39,30 @@ pub(super) fn run(program: &str, args: &[&str], patience: Duration) -> Result<St
             .map(|arg| (*arg).to_owned())
             .collect(),
         env: vec![format!("PATH={}", PLACES.join(":")), "LC_ALL=C".to_owned()],
-        fds: vec![(null.as_fd(), 0), (writer.as_fd(), 1), (writer.as_fd(), 2)],
+        fds: Vec::new(),
         user: None,
         cgroup: None,
         controlling_tty: false,
         oom_score_adj: 0,
         no_new_privs: true,
     };
+    run_to_end(command, program, patience)
+}
+
+/// Runs a command that has no standard streams of its own; `program` is what it is called.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn run_to_end(
+    command: Command<'_>,
+    program: &str,
+    patience: Duration,
+) -> Result<String, HelperError> {
+    let null = File::open("/dev/null").map_err(HelperError::file("/dev/null", "opened"))?;
+    let (mut output, writer) = pipe()?;
+    let mut command = command;
+    let streams = [(null.as_fd(), 0), (writer.as_fd(), 1), (writer.as_fd(), 2)];
+    command.fds.extend(streams);
     let child = command.spawn()?;
     drop(command);
     drop(writer);

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    os::fd::{AsFd as _, OwnedFd},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -136,6 +137,14 @@ impl webui::Host for Desk {
             return Err(format!("there is no part called {role}"));
         }
         self.link.ask(&Request::RestartRole { unit: role.clone() });
+        Ok(())
+    }
+
+    fn upgrade(&self, program: OwnedFd) -> Result<(), String> {
+        if !self.snapshot.borrow().status.init.upgrade.is_over() {
+            return Err("another upgrade is under way; `pilot init status` shows it".to_owned());
+        }
+        self.link.ask_with(&Request::Upgrade, &[program.as_fd()]);
         Ok(())
     }
 

@@ -83,6 +83,7 @@ impl Pid1 {
                 Ok(())
             }
             (Role::Manager, Request::RestartRole { unit }) => self.restart(&unit, now),
+            (Role::Manager, Request::Upgrade) => self.ask_upgrade(fds, now),
             (Role::Manager, Request::Notices(notices)) => {
                 self.take_notices(notices);
                 Ok(())
@@ -182,6 +183,12 @@ impl Pid1 {
 
     /// Ends a unit and starts it again.
     pub(super) fn restart(&mut self, name: &UnitName, now: Duration) -> Result<(), String> {
+        let front = Role::of(name) == Some(Role::Front) && self.table.contains_key(name);
+        if front && !self.going_down() {
+            self.retire_front(now);
+            self.changed();
+            return Ok(());
+        }
         let unit = self
             .table
             .get_mut(name)

@@ -57,6 +57,7 @@ impl Estate {
             Some(estate) => Ok(estate),
             None => {
                 if succession.generation > 0 {
+                    crate::crash::probation::give_up();
                     inheritance::end_all();
                 }
                 Self::new()

@@ -6,7 +6,7 @@ use std::{borrow::Cow, fs, os::fd::OwnedFd, path::Path, time::Duration};
 
 use drivers::watchdog::{Armed, Watchdog};
 use rustix::process::{Pid, WaitId, WaitIdOptions};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use supervise::{
     cgroup::Cgroup,
     control::StartService,
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     boot::{Action, Boot, BootRecord, STAGE0, STAGE1},
+    crash,
     handover::{
         Handover,
         descriptors::{Handed, Inherited, Naming},
@@ -82,6 +83,37 @@ pub(super) struct JobRecord<'a> {
     pub(super) give_up_at: Option<Duration>,
 }
 
+/// What a binary would take over, as far as that can be said without doing it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rehearsal {
+    /// The units of the process table.
+    pub units: Vec<UnitName>,
+}
+
+impl Rehearsal {
+    /// Reads all of a hand-over, and leaves no trace.
+    ///
+    /// # Errors
+    /// With the part that makes no sense, as a sentence.
+    pub fn of(handover: &Handover) -> Result<Self, String> {
+        let state = handover.state().ok_or("it holds no state")?;
+        let boot: BootRecord<'_> = read(&state, Tag::Boot)?;
+        Boot::resume(STAGE1, boot).ok_or("its boot has none of the steps known here")?;
+        let _: EstateRecord = read(&state, Tag::Sockets)?;
+        let _: SettledRecord<'_> = read(&state, Tag::Settled)?;
+        let _: Vec<JobRecord<'_>> = read(&state, Tag::Jobs)?;
+        let units: Vec<UnitRecord<'_>> = read(&state, Tag::Units)?;
+        let names = units.into_iter().map(|unit| unit.name.into_owned());
+        Ok(Self {
+            units: names.collect(),
+        })
+    }
+}
+
+fn read<T: DeserializeOwned>(state: &[u8], tag: Tag) -> Result<T, String> {
+    records::read(state, tag, 1).ok_or_else(|| format!("its part {tag:?} makes no sense"))
+}
+
 impl Legacy {
     /// What this hand-over holds; none at boot, or when it is not whole.
     pub(super) fn of(handover: &mut Handover) -> Option<Self> {
@@ -114,6 +146,8 @@ impl Pid1 {
         let settled: Option<SettledRecord<'_>> = records::read(&state, Tag::Settled, 1);
         let units: Option<Vec<UnitRecord<'_>>> = records::read(&state, Tag::Units, 1);
         let (Some(boot), Some(settled), Some(units)) = (boot, settled, units) else {
+            // The binary before this one may understand it.
+            crash::probation::give_up();
             supervise::error!("what was handed over makes no sense: everything is begun anew");
             end_all();
             self.settle(Some(legacy.inherited));
@@ -121,6 +155,9 @@ impl Pid1 {
         };
         self.boot = boot;
         self.inherit_settled(settled, from);
+        if let Some(record) = records::read(&state, Tag::Upgrade, 1) {
+            self.inherit_upgrade(record, now);
+        }
         let mut behind = Vec::new();
         for unit in units {
             behind.extend(self.inherit_unit(unit, from, now));
@@ -321,6 +358,7 @@ impl Pid1 {
             .filter_map(|unit| unit.life.pid())
             .chain(self.jobs.iter().map(|job| job.child.pid))
             .chain(self.left_behind.iter().copied())
+            .chain(self.retiring())
             .collect();
         let strays = children.into_iter();
         for pid in strays.filter(|pid| !known.contains(pid) && is_of_ours(*pid)) {

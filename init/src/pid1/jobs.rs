@@ -54,12 +54,15 @@ pub(super) enum Purpose {
     ProbeData,
     /// Loads the kernel's own watchdog, for want of a hardware one.
     Softdog,
-    /// A shell on the console; whoever asked is told of its end.
-    /// It does not outlive PID 1's crash, as the console that waits for it does not.
-    #[serde(skip)]
-    Shell(SyncSender<Result<(), String>>),
     /// Unmounts data.
     UnmountData,
+    /// Verifies and tries a file that is to be PID 1.
+    Upgrade,
+    /// A shell on the console; whoever asked is told of its end.
+    /// It does not outlive PID 1's crash, as the console that waits for it does not.
+    /// The last: variants after a skipped one are read by other numbers than they are written by.
+    #[serde(skip)]
+    Shell(SyncSender<Result<(), String>>),
 }
 
 impl Pid1 {
@@ -76,7 +79,19 @@ impl Pid1 {
         patience: Duration,
         input: Option<OwnedFd>,
     ) {
-        match self.spawn_helper(args, input.as_ref()) {
+        let input: Vec<_> = input.iter().map(|input| (input, INPUT_FD)).collect();
+        self.start_job_on(purpose, args, patience, &input);
+    }
+
+    /// The same with these descriptors at their numbers.
+    pub(super) fn start_job_on(
+        &mut self,
+        purpose: Purpose,
+        args: &[&str],
+        patience: Duration,
+        fds: &[(&OwnedFd, i32)],
+    ) {
+        match self.spawn_helper(args, fds) {
             Ok((child, cgroup, answer)) => {
                 let give_up_at = Some(super::now() + patience);
                 self.jobs.push(Job {
@@ -172,16 +187,14 @@ impl Pid1 {
     fn spawn_helper(
         &mut self,
         args: &[&str],
-        input: Option<&OwnedFd>,
+        given: &[(&OwnedFd, i32)],
     ) -> Result<(Child, Cgroup, OwnedFd), String> {
         self.helpers_started += 1;
         let cgroup = new_cgroup(&format!("pilot/helpers/{}", self.helpers_started))?;
         let (answer, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(|e| e.to_string())?;
         let mut fds = vec![(write.as_fd(), ANSWER_FD)];
-        if let Some(input) = input {
-            fds.push((input.as_fd(), INPUT_FD));
-        }
+        fds.extend(given.iter().map(|(fd, number)| (fd.as_fd(), *number)));
         let mut all = vec!["pilot-helper", "helper"];
         all.extend(args);
         let log = Arc::clone(&self.helper_log.write);
@@ -210,8 +223,8 @@ fn read_answer(pipe: &OwnedFd) -> String {
 
 /// On which a helper writes its answer.
 const ANSWER_FD: i32 = 4;
-/// On which a helper reads what it is to write.
-const INPUT_FD: i32 = 0;
+/// On which a helper reads what it is to work on.
+pub(super) const INPUT_FD: i32 = 0;
 
 const SHELL_ENVIRONMENT: [&str; 4] = [
     "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
@@ -219,3 +232,22 @@ const SHELL_ENVIRONMENT: [&str; 4] = [
     "TERM=vt102",
     "PS1=(shell) # ",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::Purpose;
+
+    #[test]
+    fn what_a_helper_is_for_is_read_as_it_was_written() {
+        for purpose in [
+            Purpose::Coldplug,
+            Purpose::Softdog,
+            Purpose::UnmountData,
+            Purpose::Upgrade,
+        ] {
+            let bytes = postcard::to_stdvec(&purpose).unwrap();
+            let read: Purpose = postcard::from_bytes(&bytes).unwrap();
+            assert_eq!(format!("{read:?}"), format!("{purpose:?}"));
+        }
+    }
+}

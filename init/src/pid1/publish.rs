@@ -34,6 +34,7 @@ impl Pid1 {
             log: self.log_tail.clone(),
             guard: crate::guard::report(&self.vitals),
             going_down: self.down.as_ref().map(|down| down.purpose().to_owned()),
+            init: self.init_status(),
         }
     }
 
@@ -105,6 +106,7 @@ impl Pid1 {
         let mut notices = self.trouble.clone();
         notices.extend(self.held_back());
         notices.extend(self.succession.notice(now));
+        notices.extend(self.upgrade_notice());
         match &self.data {
             DataState::Absent(why) => {
                 notices.push(bad(format!("The data disk can't be used: {why}")))

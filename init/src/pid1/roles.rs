@@ -1,9 +1,10 @@
 //! The roles: what each process of PID 1's own is, whom it runs as, and what it may use.
 
+use serde::{Deserialize, Serialize};
 use supervise::{control::Limits, spawn::User, unit::UnitName};
 
 /// A process that PID 1 starts from its own binary and always keeps running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Role {
     /// The front door: all that strangers' bytes touch first.
     Front,

@@ -372,6 +372,7 @@ impl Pid1 {
                 let _ = reply.try_send(result.map(|_| ()));
             }
             (Purpose::UnmountData, result) => self.unmounted(result, now),
+            (Purpose::Upgrade, result) => self.upgrade_checked(result),
         }
         self.changed();
     }

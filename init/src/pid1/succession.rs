@@ -15,6 +15,8 @@ use crate::{
     crash::{
         self,
         budget::{self, Course},
+        epitaph::Cause,
+        probation::{self, Standing},
     },
     handover::{
         self, Handover,
@@ -30,8 +32,12 @@ use crate::{
 pub(super) struct Succession {
     /// How often it was executed anew since the box booted.
     pub(super) generation: u64,
-    crashes: u64,
+    executions: u64,
     last: Option<String>,
+    /// Whether the last execution was asked for by an upgrade, or by the end of one.
+    is_upgrade: bool,
+    /// Whether nothing is told of after going over to another binary.
+    went_over: bool,
     /// When its crashes will be so long ago that it does everything again.
     safe_until: Option<Duration>,
     /// Whether it has said, and which, that it is in safe mode.
@@ -90,6 +96,7 @@ pub(super) fn begin() -> (Option<Handover>, Succession) {
         .as_ref()
         .map_or((0, Vec::new()), Handover::epitaphs);
     let last = epitaphs.last().map(ToString::to_string);
+    let cause = epitaphs.last().map(|epitaph| epitaph.cause);
     let failures = handover::failures(&epitaphs);
     let course = budget::course(&failures, super::now());
     if let (Some(last), 1..) = (&last, generation) {
@@ -106,8 +113,10 @@ pub(super) fn begin() -> (Option<Handover>, Succession) {
     let safe_until = (course != Course::Normal).then_some(latest + budget::REFILLED_AFTER);
     let succession = Succession {
         generation,
-        crashes,
+        executions: crashes,
         last,
+        is_upgrade: cause.is_some_and(|cause| !cause.is_failure()),
+        went_over: cause == Some(Cause::Upgrade),
         safe_until,
         told: None,
     };
@@ -128,11 +137,14 @@ impl Succession {
     /// What the owner is told.
     pub(super) fn notice(&self, now: Duration) -> Option<Notice> {
         let last = self.last.as_ref().filter(|_| self.generation > 0)?;
+        if self.is_upgrade && !self.is_safe_mode(now) {
+            return None;
+        }
         Some(if self.is_safe_mode(now) {
             publish::bad(format!(
                 "PID 1 has crashed too often ({} times) and does no more than it must. Services go \
                  on. The last time {last}.",
-                self.crashes
+                self.executions
             ))
         } else {
             publish::care(format!(
@@ -142,12 +154,30 @@ impl Succession {
         })
     }
 
+    /// Whether the last execution was because of a crash, or the like.
+    pub(super) fn is_of_a_failure(&self) -> bool {
+        self.generation > 0 && !self.is_upgrade
+    }
+
+    /// Why PID 1 was executed anew the last time, as a sentence.
+    pub(super) fn last(&self) -> Option<String> {
+        self.last.clone().filter(|_| self.generation > 0)
+    }
+
+    /// Why a new binary was given up, as a sentence.
+    pub(super) fn why_it_fell_back(&self) -> String {
+        match &self.last {
+            Some(last) if !self.went_over => last.clone(),
+            _ => "it could not be executed, or ended without a word".to_owned(),
+        }
+    }
+
     /// In words for whoever looks into [`PLACE`].
     fn told_as(&self, safe: bool) -> String {
         format!(
             "generation {}\ncrashes {}\nsafe {safe}\nlast {}\n",
             self.generation,
-            self.crashes,
+            self.executions,
             self.last.as_deref().unwrap_or("none"),
         )
     }
@@ -184,6 +214,11 @@ impl Pid1 {
         }
         if let Some(handover) = &self.handover {
             handover.taken_over();
+            if probation::standing() == Standing::FellBack {
+                // It was told of above, and is over.
+                handover.end_probation();
+                probation::is_settled();
+            }
         }
     }
 
@@ -214,7 +249,8 @@ impl Pid1 {
         records::push(state, Tag::Sockets, 1, &self.name_estate(naming))?;
         records::push(state, Tag::Units, 1, &self.name_units(naming))?;
         records::push(state, Tag::Jobs, 1, &self.name_jobs(naming))?;
-        records::push(state, Tag::Settled, 1, &self.settled(naming))
+        records::push(state, Tag::Settled, 1, &self.settled(naming))?;
+        records::push(state, Tag::Upgrade, 1, self.upgrade_record())
     }
 
     fn settled(&self, naming: &mut Naming) -> SettledRecord<'_> {

@@ -288,7 +288,10 @@ impl Engine {
         let Some(until) = self.closing else {
             return false;
         };
-        self.shed_idle(usize::MAX, now);
+        // One that was accepted just now is about to ask.
+        if let Some(before) = now.checked_sub(ABOUT_TO_ASK) {
+            self.shed_idle_since(before, usize::MAX, now);
+        }
         self.clients.is_empty() || now >= until
     }
 }
@@ -308,6 +311,9 @@ pub(super) fn listener_token(key: usize) -> Token {
     Token(key * KINDS)
 }
 
+/// A client that has connected asks within this time, or takes the end of its connection for what
+/// it is: that of an idle one.
+const ABOUT_TO_ASK: Duration = Duration::from_millis(500);
 /// What the remainder of a token says: 0 a listener, and these.
 const CLIENT: usize = 1;
 const LINK: usize = 2;

@@ -151,8 +151,14 @@ impl Engine {
 
     /// Closes up to `count` idle connections, those idle for longest first; how many.
     pub(super) fn shed_idle(&mut self, count: usize, now: Instant) -> usize {
+        self.shed_idle_since(now, count, now)
+    }
+
+    /// The same of those that have been idle since `before` at least.
+    pub(super) fn shed_idle_since(&mut self, before: Instant, count: usize, now: Instant) -> usize {
         let idle = self.clients.iter();
         let idle = idle.filter_map(|(key, client)| Some((client.idle_since()?, key)));
+        let idle = idle.filter(|(since, _)| *since <= before);
         let mut idle: Vec<(Instant, usize)> = idle.collect();
         idle.sort_unstable();
         idle.truncate(count);

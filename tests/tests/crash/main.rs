@@ -9,6 +9,7 @@ mod likeness;
 mod network;
 mod succession;
 mod sweep;
+mod upgrade;
 
 use std::{thread, time::Duration};
 

@@ -147,6 +147,11 @@ impl Host for Fake {
         self.note(format!("replace {role}"))
     }
 
+    fn upgrade(&self, program: std::os::fd::OwnedFd) -> Result<(), String> {
+        let length = std::fs::File::from(program).metadata().unwrap().len();
+        self.note(format!("upgrade to {length} bytes"))
+    }
+
     fn setup_code(&self) -> Option<String> {
         self.code.lock().unwrap().clone()
     }
