@@ -17,7 +17,8 @@
 //! | `vhost`, `site` | which request goes where |
 //! | `page`, `emergency` | pages that the door makes itself |
 //! | `limits`, `census`, `ballast`, `wheel` | how much, for whom, and for how long |
-//! | `tls`, `hello`, `access`, `buffer` | certificates; what a client asks for; the access log; bytes |
+//! | `tls`, `secure`, `hello` | certificates; records; what a client asks for |
+//! | `access`, `buffer` | the access log; bytes |
 
 use std::{net::TcpListener, time::Instant};
 
@@ -46,6 +47,7 @@ mod listen;
 mod page;
 mod request;
 mod response;
+mod secure;
 mod serve;
 mod session;
 mod site;

@@ -10,10 +10,23 @@ pub(super) struct Buffer {
 impl Buffer {
     /// Appends `bytes`.
     pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.tail().extend_from_slice(bytes);
+    }
+
+    /// Appends what `write` puts into `room` bytes: as many as it says.
+    pub(super) fn push_with(&mut self, room: usize, write: impl FnOnce(&mut [u8]) -> usize) {
+        let end = self.tail().len();
+        self.bytes.resize(end + room, 0);
+        let count = write(&mut self.bytes[end..]).min(room);
+        self.bytes.truncate(end + count);
+    }
+
+    /// The end of the queue, to append to.
+    pub(super) fn tail(&mut self) -> &mut Vec<u8> {
         if self.is_empty() {
             self.clear();
         }
-        self.bytes.extend_from_slice(bytes);
+        &mut self.bytes
     }
 
     /// Drops the first `count` bytes.

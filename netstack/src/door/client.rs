@@ -1,27 +1,23 @@
 //! One client's connection: socket, TLS and conversation.
 
-use std::{
-    io::{self, BufRead, Write},
-    time::Instant,
-};
-
-use rustls::{HandshakeKind, ServerConnection};
+use std::{io, time::Instant};
 
 use super::{
+    buffer::Buffer,
     census::Group,
     hello::{Asked, Hello},
     limits::{LINGER_BYTES, Limits, READ},
+    secure::Secure,
     session::{Session, Wait},
     socket::Socket,
     talk::Talk,
-    tls,
     vhost::Table,
 };
 
 /// A client.
 pub(super) struct Client {
     pub(super) socket: Socket,
-    tls: Option<Box<ServerConnection>>,
+    tls: Option<Box<Secure>>,
     pub(super) talk: Talk,
     /// What was read before it is known whether TLS ends here.
     hello: Option<Hello>,
@@ -38,6 +34,8 @@ pub(super) struct Client {
     /// It came back with a ticket, so no certificate had to be shown.
     pub(super) is_resumed: bool,
     accepted: Instant,
+    /// Nothing more is to be said, and TLS has been told.
+    has_said_goodbye: bool,
     closing: Option<Closing>,
 }
 
@@ -51,7 +49,7 @@ impl Client {
     /// A client that was accepted now.
     pub(super) fn new(
         socket: Socket,
-        tls: Option<ServerConnection>,
+        tls: Option<Secure>,
         session: Session,
         group: Option<Group>,
         now: Instant,
@@ -69,6 +67,7 @@ impl Client {
             is_new: is_tls,
             is_resumed: false,
             accepted: now,
+            has_said_goodbye: false,
             closing: None,
         }
     }
@@ -92,7 +91,7 @@ impl Client {
             Asked::For(name) => table.passed(session.entry(), name.as_deref()),
             Asked::Nonsense => None,
         };
-        let bytes = self.hello.take().map(Hello::into_bytes).unwrap_or_default();
+        let mut bytes = self.hello.take().map(Hello::into_bytes).unwrap_or_default();
         match place {
             Some(place) => {
                 self.tls = None;
@@ -100,7 +99,7 @@ impl Client {
                 session.pass_through(place, &bytes);
                 Ok(())
             }
-            None => self.take(&bytes, now),
+            None => self.take(&mut bytes, now),
         }
     }
 
@@ -109,7 +108,8 @@ impl Client {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
-    /// Reads what may be read, up to `high` bytes unused; how many bytes moved.
+    /// Reads what may be read, up to `high` bytes unused; how many bytes moved. `scratch` has
+    /// [`SCRATCH`](super::limits::SCRATCH) bytes.
     ///
     /// # Errors
     /// The connection is of no more use. An alert that says why was sent, if TLS has one.
@@ -121,7 +121,8 @@ impl Client {
     ) -> io::Result<usize> {
         let mut moved = 0;
         while !self.talk.side().eof && self.talk.side().input.len() < high {
-            let Some(count) = self.socket.read(scratch)? else {
+            let kept = self.tls.as_ref().map_or(0, |tls| tls.put_back(scratch));
+            let Some(count) = self.socket.read(&mut scratch[kept..kept + READ])? else {
                 break;
             };
             moved += count;
@@ -131,7 +132,7 @@ impl Client {
                 self.throw_away(count)?;
             } else {
                 self.talk.side().moved = now;
-                self.take(&scratch[..count], now)?;
+                self.take(&mut scratch[..kept + count], now)?;
             }
             if moved >= READ {
                 break;
@@ -140,51 +141,45 @@ impl Client {
         Ok(moved)
     }
 
-    /// Writes what may be written; how many bytes moved.
-    pub(super) fn flush(&mut self, now: Instant) -> io::Result<usize> {
+    /// Writes what may be written; how many bytes moved. `scratch` as for [`Self::fill`].
+    ///
+    /// # Errors
+    /// The connection is of no more use.
+    pub(super) fn flush(&mut self, scratch: &mut [u8], now: Instant) -> io::Result<usize> {
         let mut moved = 0;
-        let side = self.talk.side();
-        loop {
-            let count = match &mut self.tls {
-                Some(tls) if tls.wants_write() => self.socket.write_by(|out| {
-                    let mut out = out;
-                    tls.write_tls(&mut out)
-                })?,
-                Some(tls) if !tls.is_handshaking() && !side.output.is_empty() => {
-                    // One socket buffer at a time: rustls keeps what does not fit.
-                    let bytes = side.output.bytes();
-                    let count = tls.writer().write(&bytes[..bytes.len().min(READ)])?;
-                    side.output.consume(count);
-                    continue;
-                }
-                None if !side.output.is_empty() => {
-                    let bytes = side.output.bytes();
-                    let count = self.socket.write_by(|out| out.write(bytes))?;
-                    side.output.consume(count.unwrap_or(0));
-                    count
-                }
-                Some(_) | None => break,
-            };
-            let Some(count) = count else {
-                break;
-            };
+        while let Some(count) = self.write(scratch)? {
             moved += count;
-            side.moved = now;
+            self.talk.side().moved = now;
         }
         Ok(moved)
     }
 
-    /// Ends the conversation once everything is sent; whether the connection is done with.
-    pub(super) fn end(&mut self, whole: bool, now: Instant) -> io::Result<bool> {
-        let owes = self.tls.as_ref().is_some_and(|tls| tls.wants_write());
-        if owes || !self.talk.side().output.is_empty() {
+    /// Ends the conversation: what is left to say is said, and once all is sent, our side is closed.
+    /// Whether the connection is done with. `scratch` as for [`Self::fill`].
+    ///
+    /// # Errors
+    /// As [`Self::flush`].
+    pub(super) fn end(
+        &mut self,
+        whole: bool,
+        scratch: &mut [u8],
+        now: Instant,
+    ) -> io::Result<bool> {
+        if !self.talk.side().output.is_empty() {
             return Ok(false);
         }
-        if self.closing.is_none() {
-            if let Some(tls) = self.tls.as_mut().filter(|_| whole) {
-                tls.send_close_notify();
-            }
-            self.flush(now)?;
+        if !std::mem::replace(&mut self.has_said_goodbye, true)
+            && let Some(tls) = self.tls.as_mut().filter(|_| whole)
+        {
+            tls.say_goodbye();
+        }
+        self.flush(scratch, now)?;
+        if self.tls.as_ref().is_some_and(|tls| tls.owes()) {
+            return Ok(false);
+        }
+        let gone = self.talk.side().eof;
+        // A client that has ended is not waited for, and closing says the rest.
+        if self.closing.is_none() && !gone {
             self.closing = Some(Closing {
                 since: now,
                 thrown_away: 0,
@@ -192,7 +187,7 @@ impl Client {
             self.talk.side().input.clear();
             self.socket.shut_down();
         }
-        Ok(self.talk.side().eof)
+        Ok(gone)
     }
 
     /// When waiting ends, and for what.
@@ -211,7 +206,16 @@ impl Client {
 
     /// The memory it holds for bytes on their way.
     pub(super) fn held(&self) -> usize {
-        self.hello.as_ref().map_or(0, Hello::held) + self.talk.held()
+        let tls = self.tls.as_ref().map_or(0, |tls| tls.held());
+        self.hello.as_ref().map_or(0, Hello::held) + tls + self.talk.held()
+    }
+
+    /// Gives back memory that holds nothing.
+    pub(super) fn relax(&mut self) {
+        self.talk.relax();
+        if let Some(tls) = &mut self.tls {
+            tls.relax();
+        }
     }
 
     /// Since when it has been of no use to anyone; `None` while it is.
@@ -234,8 +238,31 @@ impl Client {
         Ok(())
     }
 
+    /// Writes once to the socket, if there is something and it takes it.
+    fn write(&mut self, scratch: &mut [u8]) -> io::Result<Option<usize>> {
+        let output = &mut self.talk.side().output;
+        match &mut self.tls {
+            Some(tls) if tls.owes() => self.socket.write_from(tls.owed()),
+            Some(tls) => {
+                if tls.is_handshaking() || output.is_empty() || !self.socket.is_writable() {
+                    return Ok(None);
+                }
+                let plain = output.bytes();
+                let plain = &plain[..plain.len().min(READ)];
+                let length = tls.encipher(plain, scratch)?;
+                let count = plain.len();
+                output.consume(count);
+                let wrote = self.socket.write_by(|out| out.write(&scratch[..length]))?;
+                tls.owed().push(&scratch[wrote.unwrap_or(0)..length]);
+                Ok(wrote)
+            }
+            None if output.is_empty() => Ok(None),
+            None => self.socket.write_from(output),
+        }
+    }
+
     /// Takes bytes from the socket: deciphered, if TLS is spoken.
-    fn take(&mut self, mut bytes: &[u8], now: Instant) -> io::Result<()> {
+    fn take(&mut self, bytes: &mut [u8], now: Instant) -> io::Result<()> {
         if let Some(hello) = &mut self.hello {
             hello.push(bytes);
             return Ok(());
@@ -244,43 +271,25 @@ impl Client {
             self.talk.side().input.push(bytes);
             return Ok(());
         };
-        while !bytes.is_empty() {
-            if tls.read_tls(&mut bytes)? == 0 {
-                break;
-            }
-            let handshaking = tls.is_handshaking();
-            let state = match tls.process_new_packets() {
-                Ok(state) => state,
-                Err(error) => {
-                    // The alert tells the client why; if it can't be sent now, it is not.
-                    let _ = self.socket.write_by(|out| {
-                        let mut out = out;
-                        tls.write_tls(&mut out)
-                    });
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-                }
-            };
-            if handshaking && !tls.is_handshaking() {
-                self.is_resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
-            }
-            if handshaking
-                && tls.alpn_protocol() == Some(tls::HTTP2)
+        let was_handshaking = tls.is_handshaking();
+        let mut plain = Buffer::default();
+        let taken = tls.take(bytes, &mut plain);
+        if taken.is_err() {
+            // The alert tells the client why; if it can't be sent now, it is not.
+            let _ = self.socket.write_from(tls.owed());
+        }
+        let is_last = taken?;
+        if was_handshaking && !tls.is_handshaking() {
+            self.is_resumed = tls.is_resumed();
+            if tls.is_http2()
                 && let Talk::Http1(session) = &self.talk
             {
                 self.talk = Talk::Http2(Box::new(session.to_http2(now)));
             }
-            let side = self.talk.side();
-            let mut left = state.plaintext_bytes_to_read();
-            while left > 0 {
-                let mut reader = tls.reader();
-                let plain = reader.fill_buf()?;
-                let count = plain.len();
-                side.input.push(plain);
-                reader.consume(count);
-                left = left.saturating_sub(count.max(1));
-            }
-            side.eof |= state.peer_has_closed();
         }
+        let side = self.talk.side();
+        plain.pass(plain.len(), &mut side.input);
+        side.eof |= is_last;
         Ok(())
     }
 }

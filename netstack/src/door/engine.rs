@@ -19,7 +19,7 @@ use super::{
     census::Census,
     client::Client,
     command::{Command, Receiver, WAKER},
-    limits::{HANDSHAKES_A_TURN, Limits, READ},
+    limits::{HANDSHAKES_A_TURN, Limits, SCRATCH},
     link::{Links, News, Owner},
     listen::Listeners,
     site::Site,
@@ -74,7 +74,7 @@ impl Engine {
             wheel: Wheel::new(now),
             ready: VecDeque::new(),
             newcomers: VecDeque::new(),
-            scratch: vec![0; READ],
+            scratch: vec![0; SCRATCH],
             access: AccessLog::new(now),
             log: setup.log,
             closing: None,
@@ -244,9 +244,15 @@ impl Engine {
         let Some(link) = self.links.get_mut(key) else {
             return;
         };
+        link.is_armed = false;
         let until = link.idle_since + self.limits.pooled;
-        if link.owner.is_none() && now >= until {
+        if link.owner.is_some() {
+            // It is armed again when it is given back.
+        } else if now >= until {
             self.links.discard(key);
+        } else {
+            link.is_armed = true;
+            self.wheel.set(until, link_token(key).0);
         }
     }
 

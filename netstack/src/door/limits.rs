@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
+use super::secure::{MAX_PARTIAL, OVERHEAD};
+
 /// The door's limits. [`Limits::default`] is what a box uses; tests and benchmarks set their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -110,6 +112,8 @@ pub(super) const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 pub(super) const MAX_INTERIMS: usize = 8;
 /// Bytes read from a socket at once: less costs half as much again per byte, more gains nothing.
 pub(super) const READ: usize = 64 * 1024;
+/// Memory in which one connection's bytes are read, deciphered and enciphered.
+pub(super) const SCRATCH: usize = READ + MAX_PARTIAL;
 /// Unread input is held back in the kernel beyond this.
 pub(super) const INPUT_HIGH: usize = 64 * 1024;
 /// The same while memory is short; the largest head and the largest frame still fit.
@@ -134,6 +138,8 @@ pub(super) const SHED_AT_ONCE: usize = 32;
 pub(super) const REDIAL_PAUSE: Duration = Duration::from_millis(100);
 /// The most that is read and thrown away while a client takes its last answer.
 pub(super) const LINGER_BYTES: usize = 1024 * 1024;
+
+const _: () = assert!(OVERHEAD <= MAX_PARTIAL, "what is enciphered must fit too");
 
 #[cfg(test)]
 mod tests {

@@ -23,6 +23,8 @@ pub(super) struct Link {
     pub(super) is_connected: bool,
     /// Since when it has been in the pool.
     pub(super) idle_since: Instant,
+    /// The wheel will ring for it.
+    pub(super) is_armed: bool,
     /// The place takes nothing more, though it may still answer.
     is_deaf: bool,
     is_shut: bool,
@@ -87,6 +89,7 @@ impl Links {
             owner: Some(owner),
             is_connected: matches!(place.upstream, Upstream::Unix(_)),
             idle_since: now,
+            is_armed: false,
             is_deaf: false,
             is_shut: false,
         });
@@ -102,13 +105,21 @@ impl Links {
             link.place.busy.set(link.place.busy.get().saturating_sub(1));
         }
         link.idle_since = now;
-        let waiting = self.pool.entry(link.place.upstream.clone()).or_default();
-        if reuse && link.is_connected && !link.is_deaf && waiting.len() < MAX_POOLED {
-            waiting.push(key);
+        if reuse && link.is_connected && !link.is_deaf && self.pool(key).is_some() {
             return true;
         }
         self.all.remove(key);
         false
+    }
+
+    /// Puts a connection into the pool, if there is room.
+    fn pool(&mut self, key: usize) -> Option<()> {
+        let upstream = &self.all.get(key)?.place.upstream;
+        let waiting = match self.pool.get_mut(upstream) {
+            Some(waiting) => waiting,
+            None => self.pool.entry(upstream.clone()).or_default(),
+        };
+        (waiting.len() < MAX_POOLED).then(|| waiting.push(key))
     }
 
     /// Ends a connection that waits in the pool.
@@ -166,7 +177,7 @@ impl Link {
             if to.up.input.len() >= INPUT_HIGH || to.client.output.len() >= high * 2 {
                 break;
             }
-            match self.socket.read(scratch) {
+            match self.socket.read(&mut scratch[..READ]) {
                 Ok(None) => break,
                 Ok(Some(0)) => to.up.eof = true,
                 Ok(Some(count)) => {
@@ -189,11 +200,9 @@ impl Link {
     pub(super) fn flush(&mut self, from: &mut Flow, is_last: bool, now: Instant) -> usize {
         let mut moved = 0;
         while self.is_connected && !self.is_deaf && !from.up.output.is_empty() {
-            let bytes = from.up.output.bytes();
-            match self.socket.write_by(|out| out.write(bytes)) {
+            match self.socket.write_from(&mut from.up.output) {
                 Ok(None) => break,
                 Ok(Some(count)) => {
-                    from.up.output.consume(count);
                     from.up.moved = now;
                     moved += count;
                 }
@@ -209,5 +218,6 @@ impl Link {
     }
 }
 
-/// Idle connections to one place: more are only kept by a burst that is over.
-const MAX_POOLED: usize = 32;
+/// Idle connections to one place: what one HTTP/2 client may ask at once. More are only kept by a
+/// burst that is over.
+const MAX_POOLED: usize = 100;

@@ -135,7 +135,7 @@ impl Engine {
             let filled = client.fill(&mut self.scratch, high, now)?;
             client.decide(&self.site.table, now)?;
             if client.is_handshaking() {
-                client.flush(now)?;
+                client.flush(&mut self.scratch, now)?;
                 let gone = client.talk.side().eof;
                 return Ok(if gone { Left::Over } else { Left::Nothing });
             }
@@ -183,10 +183,13 @@ impl Engine {
                 next: Next::Over,
             });
         };
-        moved += client.flush(now)?;
-        client.talk.relax();
+        // The last word of TLS goes with what is owed.
+        if end.is_none() || !client.talk.side().output.is_empty() {
+            moved += client.flush(&mut self.scratch, now)?;
+        }
+        client.relax();
         let next = match end {
-            Some(whole) if client.end(whole, now)? => Next::Over,
+            Some(whole) if client.end(whole, &mut self.scratch, now)? => Next::Over,
             _ if granted => Next::Again,
             _ => Next::Done,
         };
@@ -233,10 +236,12 @@ impl Engine {
         self.drop_links(orphans, now);
         self.note_served(key, now);
         let client = &mut self.clients[key];
-        moved += client.flush(now)?;
-        client.talk.relax();
+        if over.is_none() || !client.talk.side().output.is_empty() {
+            moved += client.flush(&mut self.scratch, now)?;
+        }
+        client.relax();
         let next = match over {
-            Some(whole) if client.end(whole, now)? => Next::Over,
+            Some(whole) if client.end(whole, &mut self.scratch, now)? => Next::Over,
             _ if again => Next::Again,
             _ => Next::Done,
         };
@@ -283,7 +288,10 @@ impl Engine {
         let Some(link) = self.exchange(owner).and_then(|flow| flow.link.take()) else {
             return;
         };
-        if self.links.release(link, reuse, now) {
+        let is_pooled = self.links.release(link, reuse, now);
+        if let Some(pooled) = self.links.get_mut(link).filter(|_| is_pooled)
+            && !std::mem::replace(&mut pooled.is_armed, true)
+        {
             let until = now + self.limits.pooled;
             self.wheel.set(until, engine::link_token(link).0);
         }

@@ -8,7 +8,7 @@ use mio::{
     net::{TcpStream, UnixStream},
 };
 
-use super::config::Upstream;
+use super::{buffer::Buffer, config::Upstream};
 
 /// A registered stream socket.
 pub(super) struct Socket {
@@ -120,6 +120,18 @@ impl Socket {
                 not_now(error).map(|()| None)
             }
         }
+    }
+
+    /// Writes from the front of `bytes`; `None` when nothing can be taken now.
+    pub(super) fn write_from(&mut self, bytes: &mut Buffer) -> io::Result<Option<usize>> {
+        let count = self.write_by(|out| out.write(bytes.bytes()))?;
+        bytes.consume(count.unwrap_or(0));
+        Ok(count)
+    }
+
+    /// Whether something may be taken, as far as is known.
+    pub(super) fn is_writable(&self) -> bool {
+        self.writable
     }
 
     /// Ends our side. A peer that is gone already is told nothing.

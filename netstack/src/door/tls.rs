@@ -6,13 +6,14 @@
 use std::{io, sync::Arc, time::SystemTime};
 
 use rustls::{
-    CipherSuite, ServerConfig, ServerConnection,
+    CipherSuite, ServerConfig,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::UnbufferedServerConnection,
     sign::{CertifiedKey, SingleCertAndKey},
 };
 
-use super::{DoorError, config::Identity};
+use super::{DoorError, config::Identity, secure::Secure};
 use crate::ca;
 
 /// What new TLS connections begin with.
@@ -42,6 +43,8 @@ impl Tls {
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
         config.ignore_client_order = true;
         config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
+        // Each connection hands on to the next: browsers that have HTTP/2 open one at a time.
+        config.send_tls13_tickets = 1;
         config.ticketer = ring::Ticketer::new().map_err(DoorError::Tls)?;
         Ok(Self {
             config: Arc::new(config),
@@ -66,12 +69,9 @@ impl Tls {
     }
 
     /// The server's end of a new connection.
-    pub(super) fn accept(&self) -> io::Result<ServerConnection> {
-        let mut connection =
-            ServerConnection::new(Arc::clone(&self.config)).map_err(io::Error::other)?;
-        // The caller hands over no more than it wants held; see `Client::flush`.
-        connection.set_buffer_limit(None);
-        Ok(connection)
+    pub(super) fn accept(&self) -> io::Result<Secure> {
+        let connection = UnbufferedServerConnection::new(Arc::clone(&self.config));
+        Ok(Secure::new(connection.map_err(io::Error::other)?))
     }
 }
 
