@@ -27,6 +27,8 @@ pub(super) struct Exchange {
     link: Link,
     keep: bool,
     upgrade: bool,
+    /// Its body may be left unread by a place that answers all the same.
+    expects: bool,
     /// Asking twice does no harm, so a connection used before may be tried.
     repeatable: bool,
     redialled: bool,
@@ -92,6 +94,7 @@ impl Exchange {
             repeatable: request.is_repeatable(),
             keep: request.keep_alive,
             upgrade: request.upgrade.is_some(),
+            expects: request.expects,
             reply: Reply::Head { seen: 0 },
             link: Link::Wanted,
             redialled: false,
@@ -282,9 +285,11 @@ impl Exchange {
         // A body that ends with its connection must end the client's too.
         self.keep &= response.body != Body::UntilClose && self.request.is_done();
         self.pass(&response, self.keep, flow);
+        // A place that answers before the end of the body may take the rest for another request
+        // (Kettle, "HTTP/1.1 must die", 2025): nobody else gets that connection.
         self.reply = Reply::Body {
             body: response.body,
-            reuse: response.keep_alive,
+            reuse: response.keep_alive && self.request.is_done() && !self.expects,
         };
         None
     }

@@ -27,6 +27,8 @@ pub(super) struct Request {
     pub(super) keep_alive: bool,
     /// The protocol to change to, when that is asked for.
     pub(super) upgrade: Option<String>,
+    /// The body is announced with `Expect`, so it may never be read.
+    pub(super) expects: bool,
     /// The fields to pass on, each line as it will be written.
     fields: Vec<u8>,
 }
@@ -77,6 +79,7 @@ impl Request {
             Some(1) => Version::Http11,
             _ => Version::Http10,
         };
+        refuse_proxying(method)?;
         let gathered = Fields::gather(parsed.headers, version)?;
         let (authority, target) = split_target(method, target, gathered.host)?;
         gathered.into_request(method, target, authority, version)
@@ -84,6 +87,7 @@ impl Request {
 
     /// The request that an HTTP/2 client describes.
     pub(super) fn described(by: &Described<'_>) -> Result<Self, Refusal> {
+        refuse_proxying(by.method)?;
         let gathered = Fields::gather(by.fields, Version::Http2)?;
         let host = match (by.authority, gathered.host) {
             (Some(one), Some(other)) if !one.eq_ignore_ascii_case(other) => {
@@ -168,6 +172,7 @@ struct Fields<'h> {
     framing: Framing,
     connection: Connection,
     upgrade: Option<&'h [u8]>,
+    expects: bool,
     passed: Vec<u8>,
 }
 
@@ -199,6 +204,10 @@ impl<'h> Fields<'h> {
             "upgrade" => self.upgrade = Some(value),
             "expect" if !value.eq_ignore_ascii_case(b"100-continue") => return Err(EXPECTATION),
             "expect" if version == Version::Http10 => {}
+            "expect" => {
+                self.expects = true;
+                head::line(header.name, value, &mut self.passed);
+            }
             name if head::is_hop_by_hop(name) || self.connection.names(name) => {}
             name if is_ours(name) => {}
             _ => head::line(header.name, value, &mut self.passed),
@@ -216,10 +225,6 @@ impl<'h> Fields<'h> {
         if version == Version::Http11 && self.host.is_none() {
             return Err(bad("There is no Host."));
         }
-        if method == "CONNECT" || method == "TRACE" {
-            let why = "This method is not for a server like this.";
-            return Err(Refusal { status: 405, why });
-        }
         let body = self.framing.body()?.unwrap_or(Body::NONE);
         let upgrade = self.upgrade.filter(|protocol| {
             self.connection.upgrade
@@ -235,12 +240,23 @@ impl<'h> Fields<'h> {
             body,
             keep_alive: version != Version::Http10 && !self.connection.close,
             upgrade: upgrade.map(|protocol| String::from_utf8_lossy(protocol).into_owned()),
+            expects: self.expects,
             fields: self.passed,
         })
     }
 }
 
-/// Splits a request target into authority and path; the Host field yields to an absolute target.
+/// Methods that ask a proxy for more than an answer of the service.
+fn refuse_proxying(method: &str) -> Result<(), Refusal> {
+    if method == "CONNECT" || method == "TRACE" {
+        let why = "This method is not for a server like this.";
+        return Err(Refusal { status: 405, why });
+    }
+    Ok(())
+}
+
+/// Splits a request target into authority and path. An absolute target names the host that the Host
+/// field names, if there is one (RFC 9112, 3.2.2); servers behind differ in which of two they take.
 fn split_target(
     method: &str,
     target: &str,
@@ -266,6 +282,9 @@ fn split_target(
     };
     let path = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(path);
+    if authority.is_empty() || !(host.is_empty() || host.eq_ignore_ascii_case(authority)) {
+        return Err(bad("Host and the request's target name different hosts."));
+    }
     let slash = if path.starts_with('/') { "" } else { "/" };
     Ok((authority.to_owned(), format!("{slash}{path}")))
 }
@@ -378,8 +397,9 @@ mod tests {
 
     #[test]
     fn an_absolute_target_names_the_host() {
-        let request = parse("GET http://b.local?x HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let request = parse("GET http://b.local?x HTTP/1.1\r\nHost: B.local\r\n\r\n").unwrap();
         assert_eq!((&*request.authority, &*request.target), ("b.local", "/?x"));
+        assert!(parse("GET http://b.local?x HTTP/1.1\r\nHost: a\r\n\r\n").is_err());
         let request = parse("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         assert_eq!((&*request.authority, &*request.target), ("a", "*"));
     }

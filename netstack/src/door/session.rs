@@ -284,7 +284,8 @@ impl Session {
                 self.phase = Phase::Exchange(Box::new(exchange));
             }
             Way::Answer(answer) => {
-                let keep = request.keep_alive && request.body.is_done() && !self.flow.client.eof;
+                let whole = request.keep_alive && request.body.is_done() && !self.flow.client.eof;
+                let keep = whole && answer.status != 400;
                 self.answer(&answer, request.method == "HEAD", keep);
                 self.served = Some(Served::by_door(request, self.origin, &answer, now));
             }

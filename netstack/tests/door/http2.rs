@@ -18,35 +18,35 @@ use crate::{
     upstream::Upstream,
 };
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
-const GOAWAY: u8 = 7;
+pub(crate) const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 /// END_STREAM and END_HEADERS.
-const WHOLE: u8 = 0x5;
-const END_STREAM: u8 = 0x1;
-const END_HEADERS: u8 = 0x4;
+pub(crate) const WHOLE: u8 = 0x5;
+pub(crate) const END_STREAM: u8 = 0x1;
+pub(crate) const END_HEADERS: u8 = 0x4;
 
 /// A frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// A connection that speaks frames.
-struct Peer {
+pub(crate) struct Peer {
     client: Client,
 }
 
 impl Peer {
-    fn new(door: &Door) -> Self {
+    pub(crate) fn new(door: &Door) -> Self {
         let client = Client::http2(door.https, "otter.local", door.ca.pem()).unwrap();
         let mut peer = Self { client };
         peer.client
@@ -57,7 +57,7 @@ impl Peer {
     }
 
     /// Sends; that the door may have closed already shows when it is read from.
-    fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         let _ = self.client.send(bytes);
     }
 
@@ -73,7 +73,7 @@ impl Peer {
     }
 
     /// Frames up to the first that `is` so.
-    fn until(&mut self, is: impl Fn(&Frame) -> bool) -> io::Result<Frame> {
+    pub(crate) fn until(&mut self, is: impl Fn(&Frame) -> bool) -> io::Result<Frame> {
         loop {
             let frame = self.next()?;
             if is(&frame) {
@@ -101,7 +101,7 @@ impl Peer {
     }
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let [_, a, b, c] = (payload.len() as u32).to_be_bytes();
     let mut bytes = vec![a, b, c, kind, flags];
     bytes.extend_from_slice(&stream.to_be_bytes());
@@ -114,7 +114,7 @@ fn frame_of(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A field section of plain literals.
-fn section(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn section(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
