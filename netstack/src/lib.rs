@@ -15,4 +15,5 @@
 
 pub mod ca;
 pub mod door;
+pub mod names;
 pub mod net;

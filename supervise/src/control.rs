@@ -86,6 +86,9 @@ pub enum Request {
         /// The role's unit.
         unit: UnitName,
     },
+    /// Front: the host name that the box has on its links, as another device has the one wanted.
+    /// The wanted one, or that with a number.
+    Hostname(String),
 }
 
 /// A service to keep running.
