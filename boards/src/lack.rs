@@ -131,6 +131,27 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
         }],
     ),
     (
+        "names",
+        &[
+            Tool {
+                program: "avahi-browse",
+                package: "avahi-utils",
+            },
+            Tool {
+                program: "avahi-daemon",
+                package: "avahi-daemon",
+            },
+            Tool {
+                program: "dbus-daemon",
+                package: "dbus-daemon",
+            },
+            Tool {
+                program: "ip",
+                package: "iproute2",
+            },
+        ],
+    ),
+    (
         "net",
         &[
             Tool {

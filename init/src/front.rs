@@ -1,10 +1,11 @@
-//! The front: the unprivileged process that strangers talk to. Its door runs on a thread of its
-//! own; the main thread hears PID 1 and tells the door.
+//! The front: the unprivileged process that strangers talk to. Its door and its names run each on
+//! a thread of its own; the main thread hears PID 1 and tells them.
 //!
 //! Holds no key but its leaf's and opens no file. It begins knowing nothing: listening sockets,
 //! configuration and the state of the box come from PID 1, which tells every new front the same.
 //! Asked to end (SIGTERM), it finishes what it has begun: its successor accepts already.
 
+mod names;
 pub(crate) mod view;
 
 use std::{
@@ -73,8 +74,13 @@ fn serve(control: &OwnedFd) -> Result<(), String> {
             std::process::exit(i32::from(ended.is_err()));
         })
         .map_err(|e| format!("no thread for the door: {e}"))?;
+    let mut names = names::Publisher::start(control).map_err(|e| format!("no names: {e}"))?;
+    let mut tell = |event, fds| {
+        names.hear(&event);
+        tell(&sender, event, fds)
+    };
     for (event, fds) in early {
-        tell(&sender, event, fds)?;
+        tell(event, fds)?;
     }
     while !loop_thread.is_finished() {
         if is_asked_to_end(control, &end) {
@@ -85,7 +91,7 @@ fn serve(control: &OwnedFd) -> Result<(), String> {
                 .map_err(|_| "its door panicked".to_owned());
         }
         let (event, fds) = next(control)?;
-        tell(&sender, event, fds)?;
+        tell(event, fds)?;
     }
     Ok(())
 }

@@ -138,6 +138,8 @@ pub struct Pid1 {
     reserve_is_given: bool,
     trouble: Vec<Notice>,
     managers_notices: Vec<Notice>,
+    /// What the box goes by on its links, where another device has the name wanted.
+    other_hostname: Option<String>,
     log_tail: Vec<String>,
     dirty: bool,
     publish_at: Duration,
@@ -334,6 +336,7 @@ impl Pid1 {
             reserve_is_given: false,
             trouble: estate.trouble.into_iter().map(publish::bad).collect(),
             managers_notices: Vec::new(),
+            other_hostname: None,
             log_tail: Vec::new(),
             dirty: true,
             publish_at: Duration::ZERO,

@@ -17,4 +17,5 @@ pub mod ca;
 pub mod door;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod names;
 pub mod net;

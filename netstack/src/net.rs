@@ -17,7 +17,7 @@
 //! | `clock`, `random`, `report` | time, chance, words |
 
 mod change;
-mod clock;
+pub(crate) mod clock;
 mod config;
 mod dhcp;
 mod dialogue;
@@ -31,7 +31,7 @@ mod linklocal;
 mod netlink;
 mod nft;
 mod ports;
-mod random;
+pub(crate) mod random;
 mod reconcile;
 mod report;
 mod rtnl;

@@ -89,6 +89,9 @@ pub enum Request {
     /// Manager: go over to another binary of PID 1. One descriptor: the sealed program. It is
     /// copied, verified and tried before anything changes; what comes of it is in the status.
     Upgrade,
+    /// Front: the host name that the box has on its links, as another device has the one wanted.
+    /// The wanted one, or that with a number.
+    Hostname(String),
 }
 
 /// A service to keep running.

@@ -53,12 +53,15 @@ impl Machine {
 
     /// Starts a command there that goes on until it is ended.
     pub fn watch(&self, line: &str) -> Result<Watch> {
-        let path = std::env::temp_dir().join(format!("{}-watch", self.name));
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("{}-watch-{number}", self.name));
         let child = self
             .command()
             .args(line.split_whitespace())
             .stdin(Stdio::null())
             .stdout(File::create(&path)?)
+            .stderr(File::options().append(true).open(&path)?)
             .spawn()?;
         Ok(Watch { child, path })
     }
@@ -111,6 +114,11 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// What it has printed so far.
+    pub fn so_far(&self) -> String {
+        fs::read_to_string(&self.path).unwrap_or_default()
+    }
+
     /// Ends it and gives what it printed.
     pub fn end(self) -> String {
         fs::read_to_string(&self.path).unwrap_or_default()

@@ -96,6 +96,7 @@ impl Pid1 {
                 self.log_tail = lines;
                 Ok(())
             }
+            (Role::Front, Request::Hostname(name)) => self.go_by(name),
             (_, request) => Err(format!("{} may not ask for {request:?}", role.name())),
         }
     }
@@ -243,6 +244,25 @@ impl Pid1 {
             self.managers_notices = notices;
             self.changed();
         }
+    }
+
+    /// Takes the name that the box goes by on its links, if it comes of the wanted one.
+    fn go_by(&mut self, name: String) -> Result<(), String> {
+        let wanted = &self.keep.hostname;
+        let base = name.rsplit_once('-').and_then(|(base, n)| {
+            n.parse::<u32>().ok()?;
+            Some(base)
+        });
+        let numbered = base.is_some_and(|base| !base.is_empty() && wanted.starts_with(base));
+        if name != *wanted && !(numbered && crate::cmdline::is_host_name(&name)) {
+            return Err(format!("{name:?} does not come of {wanted}"));
+        }
+        let other = (name != *wanted).then_some(name);
+        if self.other_hostname != other {
+            self.other_hostname = other;
+            self.changed();
+        }
+        Ok(())
     }
 
     fn keep_identity(&mut self, bytes: Vec<u8>) -> Result<(), String> {

@@ -281,6 +281,7 @@ mod tests {
             data_asked: None,
             net: Cow::Owned(Default::default()),
             trouble: Cow::Owned(Vec::new()),
+            other_hostname: Some(Cow::Borrowed("otter-2")),
             log_tail: Cow::Owned(vec!["a line".to_owned()]),
         }
     }

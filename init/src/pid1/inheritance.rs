@@ -248,6 +248,7 @@ impl Pid1 {
         self.net = settled.net.into_owned();
         self.trouble = settled.trouble.into_owned();
         self.log_tail = settled.log_tail.into_owned();
+        self.other_hostname = settled.other_hostname.map(Cow::into_owned);
     }
 
     /// Returns the role, if it goes on and has to be told everything anew.

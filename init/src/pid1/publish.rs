@@ -21,7 +21,7 @@ impl Pid1 {
                 .collect()
         };
         BoxStatus {
-            hostname: self.keep.hostname.clone(),
+            hostname: self.hostname().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: self.kernel.clone(),
             uptime: now,
@@ -36,6 +36,11 @@ impl Pid1 {
             going_down: self.down.as_ref().map(|down| down.purpose().to_owned()),
             init: self.init_status(),
         }
+    }
+
+    /// The name that the box goes by.
+    pub(super) fn hostname(&self) -> &str {
+        self.other_hostname.as_ref().unwrap_or(&self.keep.hostname)
     }
 
     /// Publishes the state if it may have changed, at most once a second.
@@ -119,6 +124,13 @@ impl Pid1 {
                 notices.push(bad(RESERVE.to_owned()))
             }
             DataState::Mounted { .. } | DataState::Pending => {}
+        }
+        if let Some(name) = &self.other_hostname {
+            let wanted = &self.keep.hostname;
+            notices.push(care(format!(
+                "Another device on the network is called {wanted}.local, so this one goes by \
+                 {name}.local."
+            )));
         }
         notices.extend(self.managers_notices.iter().cloned());
         for report in self.boot.reports() {

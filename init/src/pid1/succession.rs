@@ -68,6 +68,7 @@ pub(super) struct SettledRecord<'a> {
     pub(super) net: Cow<'a, NetSummary>,
     pub(super) trouble: Cow<'a, [Notice]>,
     pub(super) log_tail: Cow<'a, [String]>,
+    pub(super) other_hostname: Option<Cow<'a, str>>,
 }
 
 /// The armed hardware watchdog.
@@ -288,6 +289,7 @@ impl Pid1 {
             net: Cow::Borrowed(&self.net),
             trouble: Cow::Borrowed(&self.trouble),
             log_tail: Cow::Borrowed(&self.log_tail),
+            other_hostname: self.other_hostname.as_deref().map(Cow::Borrowed),
         }
     }
 }

@@ -73,7 +73,7 @@ pub fn filter(script: &[u8]) {
 /// A link that gets its addresses by itself, among servers and neighbours of all kinds.
 pub fn dhcp(script: &[u8]) {
     let mut now = Duration::from_secs(5);
-    let mut uplink = Uplink::new(MAC, Some("otter".into()), Random::new(1), None);
+    let mut uplink = Uplink::new(MAC, Some("otter".into()), Random::new(1));
     let mut asked = None;
     uplink.carrier(now, true);
     for (what, bytes) in steps(script) {

@@ -29,6 +29,7 @@ fn box_boots_serves_survives_and_powers_off() -> Result<()> {
     container::pid_1_is_ours(&mut vm)?;
     container::neither_systemd_nor_scripts(&mut vm)?;
     container::the_service_is_shut_in(&mut vm)?;
+    the_name_is_published(&mut vm)?;
     the_emergency_page_has_log_lines(&mut vm, &trust)?;
     silence::a_stopped_manager_silences_nothing(&mut vm, &trust)?;
     silence::a_killed_manager_silences_nothing(&mut vm, &trust)?;
@@ -39,6 +40,14 @@ fn box_boots_serves_survives_and_powers_off() -> Result<()> {
     orphans::a_killed_monitor_comes_back(&mut vm, &trust)?;
     orphans::ten_thousand_orphans_are_buried(&mut vm, &trust)?;
     poweroff_unmounts_data(&mut vm)
+}
+
+/// The front has joined the group of multicast DNS on the link that has an address. That others
+/// then find the box is the suite `names`.
+fn the_name_is_published(vm: &mut Vm) -> Result<()> {
+    guest::eventually("the group is joined", || {
+        Ok(vm.shell("cat /proc/net/igmp")?.contains("FB0000E0"))
+    })
 }
 
 /// They come from `logd` through PID 1, so that neither manager nor disk is needed for them. A line

@@ -1,0 +1,30 @@
+//! How the box is found by name: one mio loop on a thread of the front. Now multicast DNS, so that
+//! `https://<hostname>.local/` works on every LAN without anybody's help, and the box and its
+//! services are found by browsing for `_https._tcp`.
+//!
+//! Like the door it needs nobody: it goes on with what it was last told.
+//!
+//! | module | concept |
+//! |---|---|
+//! | `command`, `engine`, `sockets` | the loop, how it is told, the sockets of a link |
+//! | `mdns` | the responder, without sockets or clocks |
+//! | `zone` | what is published, as records |
+
+mod command;
+mod engine;
+mod mdns;
+mod sockets;
+mod zone;
+
+pub use command::{Command, QUEUE, Receiver, Sender, channel};
+pub use engine::run;
+pub use zone::{Published, Site};
+
+/// What the loop is given when it starts.
+pub struct Setup {
+    /// Takes a sentence for the log, and must not wait.
+    pub log: Box<dyn FnMut(&str) + Send>,
+    /// Is told the host name that the box has on its links: the one wanted, or the next that
+    /// nobody else has. Must not wait.
+    pub on_hostname: Box<dyn FnMut(&str) + Send>,
+}
