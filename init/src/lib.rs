@@ -60,6 +60,8 @@ pub fn start() -> ExitCode {
         // The kernel asks for modules through a link of this name.
         args.splice(..0, ["helper", "modprobe"].map(str::to_owned));
     }
+    #[cfg(feature = "fault")]
+    crash::fault::if_monitor(&called);
     // A program that was executed by its descriptor would be called by that number.
     let _ = rustix::thread::set_name(c"init");
     let words: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -418,6 +418,8 @@ impl Pid1 {
     fn show_life(&self) {
         #[cfg(feature = "fault")]
         crash::fault::point("main");
+        #[cfg(feature = "fault")]
+        crash::fault::in_a_turn(self.vitals.main().get().map_or(0, |(_, turns)| turns));
         self.vitals.main().turn();
         if let Some(net) = &self.net_thread {
             self.vitals.net().set(net.turns());

@@ -105,6 +105,10 @@ impl Native {
             fs::create_dir_all(root.join(below))?;
         }
         fs::copy(init, root.join("usr/lib/pilotlight/init"))?;
+        fs::hard_link(
+            root.join("usr/lib/pilotlight/init"),
+            root.join("usr/lib/pilotlight/monitor"),
+        )?;
         fs::create_dir(root.join("etc/pilotlight"))?;
         let trusted = format!("{}\n", release_key().public());
         fs::write(root.join("etc/pilotlight/release.pub"), trusted)?;

@@ -68,9 +68,23 @@ pub fn links() -> Vec<String> {
         .collect()
 }
 
+/// Started as the monitor of a service, it lives, and that is all.
+pub fn if_monitor(called: &str) {
+    while called == "pilot-monitor" {
+        std::thread::sleep(std::time::Duration::from_secs(3600));
+    }
+}
+
 /// In a trial: fails if this binary was made to do so then.
 pub fn in_the_trial() {
     in_a_new_binary("in-trial");
+}
+
+/// In a turn of `main`, after all was taken over: once, early.
+pub fn in_a_turn(turns: u64) {
+    if turns == 2 {
+        in_a_new_binary("in-turn");
+    }
 }
 
 /// Fails in the way that the file of this binary says behind its program, if it says so for `when`:

@@ -140,18 +140,21 @@ fn try_out(candidate: &OwnedFd, handover: &OwnedFd) -> Result<answer::Trial, Hel
     let line = output.lines().next_back().unwrap_or_default();
     let tried: answer::Trial = serde_json::from_str(line)
         .map_err(|_| Unacceptable::Answer(line.chars().take(MOST_SAID).collect()))?;
-    let (oldest, newest) = tried.handover;
-    if newest < records::VERSIONS.0 || oldest > records::VERSIONS.1 {
-        return Err(Unacceptable::Version {
-            its: (oldest, newest),
-        }
-        .into());
+    judge(&tried, &ours)?;
+    Ok(tried)
+}
+
+/// Whether it would take over all there is, by what it says.
+fn judge(tried: &answer::Trial, ours: &Rehearsal) -> Result<(), Unacceptable> {
+    let its = tried.handover;
+    if its.1 < records::VERSIONS.0 || its.0 > records::VERSIONS.1 {
+        return Err(Unacceptable::Version { its });
     }
     if tried.units != ours.units {
         let (its, ours) = (tried.units.len(), ours.units.len());
-        return Err(Unacceptable::Loses { its, ours }.into());
+        return Err(Unacceptable::Loses { its, ours });
     }
-    Ok(tried)
+    Ok(())
 }
 
 /// A copy of the hand-over that makes sense: PID 1 writes it all the time.
@@ -196,6 +199,30 @@ mod tests {
         let stranger = format!("{}\n", s9pk_key(2).public());
         let why = verify(&sealed, &stranger).unwrap_err().to_string();
         assert!(why.contains("does not trust"), "{why}");
+    }
+
+    #[test]
+    fn a_binary_takes_over_all_there_is_or_is_refused() {
+        let units = vec!["front".parse().unwrap(), "manager".parse().unwrap()];
+        let ours = Rehearsal {
+            units: units.clone(),
+        };
+        let tried = |handover, units: &[_]| answer::Trial {
+            version: "1.0.0".to_owned(),
+            handover,
+            units: units.to_vec(),
+        };
+        let now = records::VERSIONS;
+        assert!(judge(&tried(now, &units), &ours).is_ok());
+        assert!(judge(&tried((now.1, now.1 + 3), &units), &ours).is_ok());
+        for (said, tried) in [
+            ("versions 0 to 0", tried((0, 0), &units)),
+            ("and this box writes", tried((now.1 + 1, now.1 + 1), &units)),
+            ("take over 1 units", tried(now, &units[..1])),
+        ] {
+            let why = judge(&tried, &ours).unwrap_err().to_string();
+            assert!(why.contains(said), "{why}");
+        }
     }
 
     fn s9pk_key(seed: u8) -> s9pk::Key {

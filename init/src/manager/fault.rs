@@ -3,14 +3,24 @@
 
 use std::{
     io::Write as _,
-    os::{fd::AsFd as _, unix::net::UnixStream},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::net::UnixStream,
+    },
     sync::{Arc, Condvar, Mutex, PoisonError},
     task::{Context, Wake, Waker},
     time::Duration,
 };
 
 use netstack::door::{Route, RouteKind, Upstream};
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::{
+    fs::MemfdFlags,
+    process::{Resource, Rlimit, Signal},
+};
+use supervise::{
+    control::{Limits, Request, StartService},
+    unit::{UnitInfo, UnitName},
+};
 use tokio::{runtime::Handle, sync::mpsc, task::block_in_place};
 
 use super::{BLOCKING_THREADS, WORKERS};
@@ -49,6 +59,25 @@ pub(super) fn routes() -> Vec<Route> {
         })
     };
     lines.lines().filter_map(route).collect()
+}
+
+/// A service that does nothing but live, with a plan that nobody reads: the native box's monitor is
+/// this program.
+pub(super) fn service() -> Result<(Request, OwnedFd), String> {
+    let plan = rustix::fs::memfd_create("plan", MemfdFlags::CLOEXEC).map_err(|e| e.to_string())?;
+    let spec = StartService {
+        unit: UnitName::service(SERVICE).map_err(|e| e.to_string())?,
+        spec_hash: [0; 32],
+        stop_timeout_ms: 1000,
+        stop_order: 0,
+        limits: Limits::default(),
+    };
+    Ok((Request::StartService(spec), plan))
+}
+
+/// Whether it is that one, which the reconciler knows nothing of.
+pub(super) fn is_ours(unit: &UnitInfo) -> bool {
+    unit.unit.service_id() == Some(SERVICE)
 }
 
 /// The host names of these.
@@ -248,4 +277,5 @@ fn stderr(pool: &Handle) {
 
 const ANSWER_FIRST: Duration = Duration::from_millis(100);
 const LONG_WORK: Duration = Duration::from_secs(15);
+const SERVICE: &str = "fault";
 const ROUTES: &str = "/data/fault/routes";

@@ -150,6 +150,11 @@ impl webui::Host for Desk {
 
     #[cfg(feature = "fault")]
     fn fault(&self, kind: &str) -> Result<(), String> {
+        if kind == "service" {
+            let (request, plan) = super::fault::service()?;
+            self.link.ask_with(&request, &[plan.as_fd()]);
+            return Ok(());
+        }
         super::fault::inject(kind, &tokio::runtime::Handle::current())
     }
 

@@ -163,8 +163,12 @@ impl Steward {
         let mut names = door::own_names(&self.status);
         #[cfg(feature = "fault")]
         names.extend(super::fault::names());
+        #[cfg_attr(not(feature = "fault"), allow(unused_mut))]
+        let mut units = self.units.clone();
+        #[cfg(feature = "fault")]
+        units.retain(|unit| !super::fault::is_ours(unit));
         let look = Look {
-            units: self.units.clone(),
+            units,
             heard: self.agents.heard(),
             wishes: std::mem::take(&mut self.wishes),
             names,

@@ -301,7 +301,8 @@ impl Pid1 {
         if let Some((role, since)) = self.upgrade.replacing {
             let unit = self.table.get(&role.unit());
             let runs = unit.is_some_and(|unit| unit.life.is_running());
-            let works = runs && (role == Role::Logd || self.upgrade.answers[role.index()]);
+            let answers = role == Role::Logd || self.upgrade.answers[role.index()];
+            let works = runs && answers && self.upgrade.retiring.is_empty();
             if !works && now.saturating_sub(since) < REPLACE_PATIENCE {
                 return;
             }

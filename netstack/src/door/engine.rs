@@ -278,6 +278,7 @@ impl Engine {
             Command::Shutdown => {
                 self.closing.get_or_insert(now + self.limits.drain);
                 self.listeners.clear();
+                self.site.is_closing = true;
                 let keys: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
                 for key in keys {
                     if let Talk::Http2(connection) = &mut self.clients[key].talk {

@@ -274,10 +274,11 @@ impl Session {
     fn request(&mut self, length: usize, site: &Site, now: Instant) {
         let parsed = Request::parse(&self.flow.client.input.bytes()[..length]);
         self.flow.client.input.consume(length);
-        let request = match parsed {
+        let mut request = match parsed {
             Ok(request) => request,
             Err(refusal) => return self.refuse(refusal, now),
         };
+        request.keep_alive &= !site.is_closing;
         match site.way(self.entry, &request, now) {
             Way::Place(place) => {
                 let exchange = Exchange::new(request, place, self.origin, now);

@@ -18,6 +18,8 @@ pub(super) struct Site {
     view: Option<(EmergencyView, Instant)>,
     began: Instant,
     pub(super) tally: Tally,
+    /// The door is about to close: every answer over HTTP/1.1 is its connection's last.
+    pub(super) is_closing: bool,
 }
 
 /// What the door has done since it opened.
@@ -68,6 +70,7 @@ impl Site {
             view: None,
             began: now,
             tally: Tally::default(),
+            is_closing: false,
         }
     }
 

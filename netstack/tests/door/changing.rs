@@ -149,6 +149,39 @@ fn requests_under_way_are_finished_before_it_closes() {
 }
 
 #[test]
+fn a_door_that_closes_says_which_answer_is_the_last() {
+    let may_answer = Arc::new(AtomicBool::new(false));
+    let gate = Arc::clone(&may_answer);
+    let demo = Upstream::tcp(move |mut connection| {
+        while connection.request().is_some() {
+            until("the door's closing", || gate.load(Ordering::SeqCst));
+            connection.answer("200 OK", "hello");
+        }
+    });
+    let patient = Limits {
+        drain: Duration::from_secs(120),
+        ..Limits::default()
+    };
+    let door = Door::open(&nobody(), &demo.at, patient);
+    let mut client = door.client();
+    let request = b"GET / HTTP/1.1\r\nHost: demo.otter.local\r\n\r\n";
+    client.send(&[&request[..], request].concat()).unwrap();
+    until("the first request's arrival", || {
+        !demo.heads.lock().unwrap().is_empty()
+    });
+    door.sender.send(Command::Shutdown).unwrap();
+    until("the end of listening", || {
+        TcpStream::connect(door.https).is_err()
+    });
+    may_answer.store(true, Ordering::SeqCst);
+    let (first, last) = (client.answer().unwrap(), client.answer().unwrap());
+    assert_eq!(first.fields.get("connection"), None, "it was under way");
+    assert_eq!(last.fields["connection"], "close");
+    assert_eq!(last.body, b"hello");
+    door.thread.join().unwrap().unwrap();
+}
+
+#[test]
 fn the_access_log_tells_of_requests_but_not_of_their_queries() {
     let demo = Upstream::friendly();
     let door = Door::open(&nobody(), &demo.at, Limits::default());

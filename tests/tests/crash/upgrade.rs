@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use s9pk::Key;
 use serde_json::{Value, json};
 use tests::{
+    load::{Load, Target},
     native::{self, Native},
     netns::until,
 };
@@ -109,6 +110,26 @@ fn a_binary_that_fails_as_pid_1_is_taken_back() -> Result<()> {
     no_failure(client)
 }
 
+#[test]
+fn a_binary_that_fails_after_it_took_over_is_taken_back() -> Result<()> {
+    let native = Native::start("later")?;
+    let service = service(&native)?;
+    let client = Client::start(&native)?;
+    // A thread that hangs is found by the guard, if that is faster than the alarm.
+    for (kind, said) in [
+        ("segv", ["SIGSEGV"; 2]),
+        ("hang", ["did nothing any more", "in the time that it had"]),
+    ] {
+        let outcome = upgraded(&native, &sealed(&with_words(&format!("in-turn {kind}"))?)?)?;
+        ensure!(outcome["state"] == "fell back", "{kind}: {outcome}");
+        let why = outcome["why"].as_str().unwrap_or_default();
+        ensure!(said.iter().any(|said| why.contains(said)), "{kind}: {why}");
+        succession::forgive(&native)?;
+    }
+    ensure!(service == native.role("monitor")?, "a service ended");
+    no_failure(client)
+}
+
 /// Goes over to a second binary and back to the first, again and again, under load.
 fn there_and_back(name: &str, times: u32) -> Result<()> {
     let native = Native::start(name)?;
@@ -116,7 +137,9 @@ fn there_and_back(name: &str, times: u32) -> Result<()> {
         sealed(&with_words("never second")?)?,
         sealed(&fs::read(native::init_with_faults()?)?)?,
     ];
+    let service = service(&native)?;
     let client = Client::start(&native)?;
+    let load = load(&native)?;
     let mut like = None;
     for n in 0..times {
         for binary in &binaries {
@@ -125,6 +148,7 @@ fn there_and_back(name: &str, times: u32) -> Result<()> {
             ensure!(outcome["state"] == "done", "upgrade {n}: {outcome}");
             let program = status(&native)?["program"].clone();
             ensure!(program == outcome["program"], "{program} runs");
+            ensure!(service == native.role("monitor")?, "a service ended");
             let after = crate::roles(&native)?;
             ensure!(
                 before.iter().zip(&after).all(|(old, new)| old != new),
@@ -136,7 +160,33 @@ fn there_and_back(name: &str, times: u32) -> Result<()> {
             Some(like) => like.await_likeness(&native)?,
         }
     }
+    let tally = load.end();
+    println!("{tally:?}");
+    ensure!(
+        tally.failed.is_empty(),
+        "requests on kept connections failed: {:?}",
+        tally.failed
+    );
     no_failure(client)
+}
+
+/// Requests on connections that are kept, as browsers do: once more if one breaks.
+fn load(native: &Native) -> Result<Load> {
+    let target = Target {
+        port: 443,
+        host: "demo.localhost".to_owned(),
+        path: "/".to_owned(),
+        trust: native.authority()?,
+        tries: 2,
+    };
+    native.machine().within(|| Ok(Load::begin(target, 50)))
+}
+
+/// The process of a service that lives, and that is all.
+fn service(native: &Native) -> Result<u32> {
+    native.fault("service")?;
+    until(PATIENCE, || native.role("monitor").is_ok())?;
+    native.role("monitor")
 }
 
 /// Upgrades, and waits for what comes of it.
