@@ -4,24 +4,31 @@
 //! Holds no key but its leaf's and opens no file. It begins knowing nothing: listening sockets,
 //! configuration and the state of the box come from PID 1, which tells every new front the same.
 
+mod desk;
 mod view;
 
 use std::{
     net::TcpListener,
     os::fd::{AsFd as _, OwnedFd},
     process::ExitCode,
+    sync::Arc,
 };
 
-use netstack::door::{self, Command, DoorConfig, Limits, SendError, Sender, Setup};
+use netstack::door::{self, Command, DoorConfig, Limits, SendError, Sender, Setup, Upstream};
 use rustix::process::Resource;
 use supervise::control::{self, CONTROL_FD, Event, FrameError, PROTOCOL, Request};
 
-use crate::pid1::sockets::PROBE;
+use self::desk::Desk;
+use crate::pid1::{
+    OWNERS_FD,
+    sockets::{OWNERS, PROBE},
+};
 
 /// Runs the front until PID 1 ends it or the door breaks.
 pub fn run() -> ExitCode {
-    let control = crate::inherited::take(CONTROL_FD);
-    match serve(&control) {
+    let control = Arc::new(crate::inherited::take(CONTROL_FD));
+    let owners = crate::inherited::take_if_open(OWNERS_FD);
+    match serve(&control, owners) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             supervise::error!("the front ends: {why}");
@@ -30,7 +37,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn serve(control: &OwnedFd) -> Result<(), String> {
+fn serve(control: &Arc<OwnedFd>, owners: Option<OwnedFd>) -> Result<(), String> {
     // Each client is a descriptor or two; the kernel's first limit is meant for select(2).
     let mut descriptors = rustix::process::getrlimit(Resource::Nofile);
     descriptors.current = descriptors.maximum;
@@ -62,11 +69,23 @@ fn serve(control: &OwnedFd) -> Result<(), String> {
             std::process::exit(i32::from(ended.is_err()));
         })
         .map_err(|e| format!("no thread for the door: {e}"))?;
+    let desk = Arc::new(Desk::new(control.clone()));
+    if let Some(listener) = owners {
+        let opened = desk.clone().open(listener);
+        let socket = Upstream::Unix(OWNERS.into());
+        opened.and_then(|()| {
+            sender
+                .send(Command::Owner(socket))
+                .map_err(|e| e.to_string())
+        })?;
+    }
     for (event, fds) in early {
+        desk.hear(&event);
         tell(&sender, event, fds)?;
     }
     while !loop_thread.is_finished() {
         let (event, fds) = next(control)?;
+        desk.hear(&event);
         tell(&sender, event, fds)?;
     }
     Ok(())

@@ -28,6 +28,7 @@ mod root;
 mod slots;
 mod tool;
 mod unmount;
+mod verify;
 
 use std::{
     fs::File,
@@ -39,6 +40,7 @@ use std::{
 pub use error::HelperError;
 use serde::Serialize;
 pub use unmount::CLEAN;
+pub use verify::Attempt;
 
 /// Does what the first of `args` says:
 ///
@@ -55,6 +57,7 @@ pub use unmount::CLEAN;
 /// | `modalias ALIAS...` | loads the modules of these devices | [`answer::Modules`] |
 /// | `load MODULE...` | loads these modules | [`answer::Modules`] |
 /// | `modprobe [-q] [--] NAME` | as the kernel asks for a module | nothing |
+/// | `verify` | looks whether what is on standard input holds the secret | `true` or `false` |
 /// | `sync` | writes all file systems out | `null` |
 pub fn run(args: &[String]) -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -90,6 +93,7 @@ fn dispatch(args: &[&str]) -> Result<String, HelperError> {
         ["modalias", aliases @ ..] => json(&modules::for_aliases(aliases)?),
         ["load", names @ ..] => json(&modules::load(names)?),
         ["modprobe", request @ ..] => json(&modules::requested(request)?),
+        ["verify"] => json(&verify::verify(std::io::stdin())?),
         ["sync"] => {
             rustix::fs::sync();
             json(&())

@@ -10,6 +10,7 @@ mod inheritance;
 mod jobs;
 mod keeping;
 mod netview;
+mod owner;
 mod publish;
 mod replace;
 pub mod roles;
@@ -49,6 +50,7 @@ use self::{
     inheritance::Legacy,
     jobs::{Job, Purpose},
     keeping::Written,
+    owner::Owner,
     replace::Replaced,
     roles::Role,
     shutdown::Down,
@@ -70,7 +72,7 @@ use crate::{
     vitals::Vitals,
 };
 
-pub use start::HEARTBEAT_FD;
+pub use start::{HEARTBEAT_FD, OWNERS_FD};
 
 /// Everything that `main` knows.
 pub struct Pid1 {
@@ -126,6 +128,7 @@ pub struct Pid1 {
     trouble: Vec<Notice>,
     managers_notices: Vec<Notice>,
     log_tail: Vec<String>,
+    owner: Owner,
     dirty: bool,
     publish_at: Duration,
     last_turn: Duration,
@@ -279,6 +282,7 @@ impl Pid1 {
             trouble: estate.trouble.into_iter().map(publish::bad).collect(),
             managers_notices: Vec::new(),
             log_tail: Vec::new(),
+            owner: Owner::default(),
             dirty: true,
             publish_at: Duration::ZERO,
             last_turn: Duration::ZERO,

@@ -10,6 +10,7 @@
 //! | [`venv`] | programs from PyPI |
 //! | [`load`] | requests at a steady rate |
 //! | [`native`] | our PID 1 in name spaces of its own |
+//! | [`owner`] | the box's owner at the emergency page |
 //! | [`netns`] | machines, cables and real peers in network name spaces |
 
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod kit;
 pub mod load;
 pub mod native;
 pub mod netns;
+pub mod owner;
 pub mod package;
 pub mod venv;
 pub mod vm;

@@ -2,6 +2,7 @@
 //! and takes its answer when it ends, or does without it when its time is up.
 
 use std::{
+    net::IpAddr,
     os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, mpsc::SyncSender},
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 
 use rustix::pipe::PipeFlags;
 use serde::{Deserialize, Serialize};
-use supervise::{cgroup::Cgroup, spawn::Child, unit::Exit};
+use supervise::{cgroup::Cgroup, control::Limits, spawn::Child, unit::Exit};
 
 use super::{
     Pid1,
@@ -60,6 +61,22 @@ pub(super) enum Purpose {
     Shell(SyncSender<Result<(), String>>),
     /// Unmounts data.
     UnmountData,
+    /// Looks at a secret that somebody typed on the emergency page. Whoever asked asks a successor
+    /// of PID 1 again.
+    #[serde(skip)]
+    Verify {
+        /// The front's number for it.
+        id: u64,
+        /// Who typed it.
+        from: IpAddr,
+    },
+}
+
+impl Purpose {
+    /// Whether a successor of PID 1 has any use for it.
+    pub(super) fn outlives_a_crash(&self) -> bool {
+        !matches!(self, Self::Shell(_) | Self::Verify { .. })
+    }
 }
 
 impl Pid1 {
@@ -76,7 +93,19 @@ impl Pid1 {
         patience: Duration,
         input: Option<OwnedFd>,
     ) {
-        match self.spawn_helper(args, input.as_ref()) {
+        self.start_job_within(purpose, args, patience, input, None);
+    }
+
+    /// The same with limits of its own.
+    pub(super) fn start_job_within(
+        &mut self,
+        purpose: Purpose,
+        args: &[&str],
+        patience: Duration,
+        input: Option<OwnedFd>,
+        limits: Option<&Limits>,
+    ) {
+        match self.spawn_helper(args, input.as_ref(), limits) {
             Ok((child, cgroup, answer)) => {
                 let give_up_at = Some(super::now() + patience);
                 self.jobs.push(Job {
@@ -173,9 +202,13 @@ impl Pid1 {
         &mut self,
         args: &[&str],
         input: Option<&OwnedFd>,
+        limits: Option<&Limits>,
     ) -> Result<(Child, Cgroup, OwnedFd), String> {
         self.helpers_started += 1;
         let cgroup = new_cgroup(&format!("pilot/helpers/{}", self.helpers_started))?;
+        if let Some(limits) = limits {
+            cgroup.limit(limits).map_err(|e| e.to_string())?;
+        }
         let (answer, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(|e| e.to_string())?;
         let mut fds = vec![(write.as_fd(), ANSWER_FD)];

@@ -363,6 +363,7 @@ impl Pid1 {
                 let _ = reply.try_send(result.map(|_| ()));
             }
             (Purpose::UnmountData, result) => self.unmounted(result, now),
+            (Purpose::Verify { id, from }, result) => self.verified(id, from, result, now),
         }
         self.changed();
     }
