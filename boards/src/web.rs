@@ -90,6 +90,22 @@ pub fn https(
     exchange(&mut session.stream, host, path, "close", deadline)
 }
 
+/// Sends a whole request, as written in `text`, over TLS to a port of localhost.
+///
+/// # Errors
+/// As [`https`].
+pub fn say(
+    port: u16,
+    host: &str,
+    text: &str,
+    trust: &Trust,
+    patience: Duration,
+) -> Result<Response> {
+    let deadline = Instant::now() + patience;
+    let mut session = Session::open(port, host, trust, patience)?;
+    ask(&mut session.stream, text, deadline)
+}
+
 /// Calls a method of the box's API over TLS, with the setup code for what changes something.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 //! configuration and the state of the box come from PID 1, which tells every new front the same.
 //! Asked to end (SIGTERM), it finishes what it has begun: its successor accepts already.
 
+mod desk;
 mod names;
 pub(crate) mod view;
 
@@ -12,9 +13,10 @@ use std::{
     net::TcpListener,
     os::fd::{AsFd as _, OwnedFd},
     process::ExitCode,
+    sync::Arc,
 };
 
-use netstack::door::{self, Command, DoorConfig, Limits, SendError, Sender, Setup};
+use netstack::door::{self, Command, DoorConfig, Limits, SendError, Sender, Setup, Upstream};
 use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
@@ -25,14 +27,19 @@ use rustix::{
 };
 use supervise::control::{self, CONTROL_FD, Event, FrameError, PROTOCOL, Request};
 
-use crate::pid1::sockets::PROBE;
+use self::desk::Desk;
+use crate::pid1::{
+    OWNERS_FD,
+    sockets::{OWNERS, PROBE},
+};
 
 /// Runs the front until PID 1 ends it or the door breaks.
 pub fn run() -> ExitCode {
     #[cfg(feature = "fault")]
     crate::crash::fault::listen_in_front();
-    let control = crate::inherited::take(CONTROL_FD);
-    match serve(&control) {
+    let control = Arc::new(crate::inherited::take(CONTROL_FD));
+    let owners = crate::inherited::take_if_open(OWNERS_FD);
+    match serve(&control, owners) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             supervise::error!("the front ends: {why}");
@@ -41,7 +48,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn serve(control: &OwnedFd) -> Result<(), String> {
+fn serve(control: &Arc<OwnedFd>, owners: Option<OwnedFd>) -> Result<(), String> {
     // Each client is a descriptor or two; the kernel's first limit is meant for select(2).
     let mut descriptors = rustix::process::getrlimit(Resource::Nofile);
     descriptors.current = descriptors.maximum;
@@ -75,8 +82,19 @@ fn serve(control: &OwnedFd) -> Result<(), String> {
         })
         .map_err(|e| format!("no thread for the door: {e}"))?;
     let mut names = names::Publisher::start(control).map_err(|e| format!("no names: {e}"))?;
+    let desk = Arc::new(Desk::new(control.clone()));
+    if let Some(listener) = owners {
+        let opened = desk.clone().open(listener);
+        let socket = Upstream::Unix(OWNERS.into());
+        opened.and_then(|()| {
+            sender
+                .send(Command::Owner(socket))
+                .map_err(|e| e.to_string())
+        })?;
+    }
     let mut tell = |event, fds| {
         names.hear(&event);
+        desk.hear(&event);
         tell(&sender, event, fds)
     };
     for (event, fds) in early {

@@ -29,6 +29,7 @@ mod root;
 mod slots;
 mod tool;
 mod unmount;
+mod verify;
 
 use std::{
     fs::File,
@@ -40,6 +41,7 @@ use std::{
 pub use error::HelperError;
 use serde::Serialize;
 pub use unmount::CLEAN;
+pub use verify::Attempt;
 
 /// Does what the first of `args` says:
 ///
@@ -56,6 +58,7 @@ pub use unmount::CLEAN;
 /// | `modalias ALIAS...` | loads the modules of these devices | [`answer::Modules`] |
 /// | `load MODULE...` | loads these modules | [`answer::Modules`] |
 /// | `modprobe [-q] [--] NAME` | as the kernel asks for a module | nothing |
+/// | `verify` | looks whether what is on standard input holds the secret | `true` or `false` |
 /// | `sync` | writes all file systems out | `null` |
 /// | `candidate` | copies, seals, verifies and tries a file that is to be PID 1 | [`answer::Candidate`] |
 pub fn run(args: &[String]) -> ExitCode {
@@ -93,6 +96,7 @@ fn dispatch(args: &[&str]) -> Result<String, HelperError> {
         ["load", names @ ..] => json(&modules::load(names)?),
         ["modprobe", request @ ..] => json(&modules::requested(request)?),
         ["candidate"] => json(&candidate::examine()?),
+        ["verify"] => json(&verify::verify(std::io::stdin())?),
         ["sync"] => {
             rustix::fs::sync();
             json(&())

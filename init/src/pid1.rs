@@ -13,6 +13,7 @@ mod inheritance;
 mod jobs;
 mod keeping;
 mod netview;
+mod owner;
 mod publish;
 mod replace;
 pub mod roles;
@@ -55,6 +56,7 @@ use self::{
     inheritance::Legacy,
     jobs::{Job, Purpose},
     keeping::Written,
+    owner::Owner,
     replace::Replaced,
     roles::Role,
     shutdown::Down,
@@ -77,7 +79,7 @@ use crate::{
 };
 
 pub use inheritance::Rehearsal;
-pub use start::HEARTBEAT_FD;
+pub use start::{HEARTBEAT_FD, OWNERS_FD};
 
 /// Everything that `main` knows.
 pub struct Pid1 {
@@ -141,6 +143,7 @@ pub struct Pid1 {
     /// What the box goes by on its links, where another device has the name wanted.
     other_hostname: Option<String>,
     log_tail: Vec<String>,
+    owner: Owner,
     dirty: bool,
     publish_at: Duration,
     last_turn: Duration,
@@ -338,6 +341,7 @@ impl Pid1 {
             managers_notices: Vec::new(),
             other_hostname: None,
             log_tail: Vec::new(),
+            owner: Owner::default(),
             dirty: true,
             publish_at: Duration::ZERO,
             last_turn: Duration::ZERO,

@@ -81,6 +81,8 @@ struct Run {
     generation: AtomicU64,
     started: AtomicU64,
     settled: AtomicBool,
+    /// Since when it has been silent; 0 while it is not.
+    silent_since: AtomicU64,
 }
 
 /// One run of a role.
@@ -129,6 +131,7 @@ impl Vitals {
     fn role_runs(&self, role: Role, pid: u32, generation: u64, now: Duration, settled: bool) {
         let run = &self.runs[role.index()];
         run.settled.store(settled, Ordering::Relaxed);
+        run.silent_since.store(0, Ordering::Relaxed);
         run.started.store(millis(now), Ordering::Relaxed);
         run.generation.store(generation, Ordering::Relaxed);
         run.pid.store(pid, Ordering::Release);
@@ -149,6 +152,19 @@ impl Vitals {
             started: Duration::from_millis(run.started.load(Ordering::Relaxed)),
             settled: run.settled.load(Ordering::Relaxed),
         })
+    }
+
+    /// Since when `guard` has heard nothing of a role; not at all while it does.
+    pub fn role_is_silent(&self, role: Role, since: Option<Duration>) {
+        let since = since.map_or(0, |since| millis(since).max(1));
+        let run = &self.runs[role.index()];
+        run.silent_since.store(since, Ordering::Relaxed);
+    }
+
+    /// For how long a role has been silent, if it is.
+    pub fn silence(&self, role: Role, now: Duration) -> Option<Duration> {
+        let since = self.runs[role.index()].silent_since.load(Ordering::Relaxed);
+        (since != 0).then(|| now.saturating_sub(Duration::from_millis(since)))
     }
 
     /// A step of the ladder was taken.

@@ -61,7 +61,8 @@ mod wheel;
 pub use command::{Command, Receiver, SendError, Sender, channel};
 pub use config::{DoorConfig, Identity, Route, RouteKind, Upstream};
 pub use limits::Limits;
-pub use view::{BootLine, EmergencyView, LineState, RoleLine};
+pub use page::{STYLE, escape};
+pub use view::{EmergencyView, LineState, RoleLine};
 
 /// What the door begins with.
 pub struct Setup {

@@ -8,6 +8,7 @@
 use std::{
     io::{IoSlice, IoSliceMut},
     mem::MaybeUninit,
+    net::IpAddr,
     os::fd::{BorrowedFd, OwnedFd},
 };
 
@@ -48,6 +49,9 @@ pub const MAX_NOTICES: usize = 16;
 
 /// Bytes in the text of each of them.
 pub const MAX_NOTICE: usize = 400;
+
+/// Bytes in the secret of a [`Request::Unlock`].
+pub const MAX_SECRET: usize = 256;
 
 /// From a role to PID 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +96,76 @@ pub enum Request {
     /// Front: the host name that the box has on its links, as another device has the one wanted.
     /// The wanted one, or that with a number.
     Hostname(String),
+    /// Front: somebody says to be the owner. Answered by [`Event::Unlocked`], after a helper has
+    /// looked at the secret: the front itself knows nothing to compare it with.
+    Unlock {
+        /// Comes back in the answer.
+        id: u64,
+        /// Whose tries are counted together: an IPv4 address, or an IPv6 network of 64 bits.
+        from: IpAddr,
+        /// At most [`MAX_SECRET`] bytes.
+        offered: Secret,
+    },
+    /// Front: what an owner wants who was let in. Answered by [`Event::Acted`].
+    Act {
+        /// Comes back in the answer.
+        id: u64,
+        /// What letting in gave.
+        grant: Grant,
+        /// What is wanted.
+        act: Act,
+    },
+}
+
+/// A text that is in no log.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// What an owner was given for a secret: whoever has it is one, for a while.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant(pub [u8; 16]);
+
+impl std::fmt::Debug for Grant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Grant")
+    }
+}
+
+/// What an owner can do on the emergency page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Act {
+    /// Give the grant back.
+    Leave,
+    /// Stop everything and start the box again.
+    Reboot,
+    /// End the manager and start it again.
+    RestartManager,
+}
+
+/// Why somebody was not let in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Locked {
+    /// One at a time: another secret is being looked at.
+    #[error("Another code is being looked at. Try again in a moment.")]
+    Busy,
+    /// It could not be looked at.
+    #[error("The code could not be looked at: {0}.")]
+    Failed(String),
+    /// Too many wrong ones lately.
+    #[error("Too many wrong codes. Wait {wait_s} s and try again.")]
+    Throttled {
+        /// For how long, in seconds.
+        wait_s: u64,
+    },
+    /// It is not the secret.
+    #[error("That is not the setup code. The server's own console shows it.")]
+    Wrong,
 }
 
 /// A service to keep running.
@@ -193,6 +267,20 @@ pub enum Event {
     ListenerGone {
         /// The TCP port.
         port: u16,
+    },
+    /// Front: the answer to [`Request::Unlock`].
+    Unlocked {
+        /// The request's.
+        id: u64,
+        /// What to show with each [`Request::Act`].
+        result: Result<Grant, Locked>,
+    },
+    /// Front: the answer to [`Request::Act`].
+    Acted {
+        /// The request's.
+        id: u64,
+        /// Or why not, as a sentence.
+        result: Result<(), String>,
     },
 }
 
@@ -345,6 +433,19 @@ mod tests {
             receive::<Request>(b.as_fd()),
             Err(FrameError::Closed)
         ));
+    }
+
+    #[test]
+    fn secrets_are_in_no_log() {
+        let offered = Secret("otter".to_owned());
+        let (id, from, grant) = (1, IpAddr::from([0; 4]), Grant([7; 16]));
+        let act = Act::Reboot;
+        let asked = [
+            Request::Unlock { id, from, offered },
+            Request::Act { id, grant, act },
+        ];
+        let shown = format!("{asked:?}");
+        assert!(!shown.contains("otter") && !shown.contains('7'), "{shown}");
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct BoxStatus {
     pub guard: GuardReport,
     /// What the box is on its way to, once it is going down.
     pub going_down: Option<String>,
+    /// For how long the manager has not answered, if it does not.
+    pub manager_silence: Option<Duration>,
     /// PID 1 itself.
     pub init: InitStatus,
 }

@@ -11,6 +11,7 @@
 //! | [`load`] | requests at a steady rate |
 //! | [`strace`] | a thread whose system calls are seen, or fail |
 //! | [`native`] | our PID 1 in name spaces of its own |
+//! | [`owner`] | the box's owner at the emergency page |
 //! | [`netns`] | machines, cables and real peers in network name spaces |
 
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ pub mod kit;
 pub mod load;
 pub mod native;
 pub mod netns;
+pub mod owner;
 pub mod package;
 pub mod strace;
 pub mod venv;

@@ -26,7 +26,10 @@ use boards::{
 };
 use serde_json::{Value, json};
 
-use crate::netns::{Machine, until};
+use crate::{
+    netns::{Machine, until},
+    owner,
+};
 
 /// A box that runs natively. Ended, with all its processes, when dropped.
 #[derive(Debug)]
@@ -253,6 +256,24 @@ impl Native {
     pub fn get(&self, trust: &Trust, host: &str, path: &str) -> Result<Response> {
         self.machine
             .within(|| web::https(443, host, path, trust, ANSWER))
+    }
+
+    /// The setup code, as the console shows it.
+    pub fn setup_code(&self) -> Result<String> {
+        let since = self.console().len();
+        self.type_line("setup-code")?;
+        let mut code = None;
+        until(ANSWER, || {
+            let said = self.console();
+            // Whole lines: the console may be in the middle of one.
+            let whole = said
+                .rfind('\n')
+                .map_or("", |end| &said[since.min(end)..end]);
+            code = whole.lines().find_map(owner::code_in).map(str::to_owned);
+            code.is_some()
+        })
+        .context("the console shows no setup code")?;
+        code.context("the console shows no setup code")
     }
 
     /// Types a line on the console.

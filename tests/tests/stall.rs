@@ -11,10 +11,12 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use boards::web::{self, Trust};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tests::{
     native::Native,
     netns::{Machine, until},
+    owner::{self, Owner},
 };
 
 /// Every way to wedge a Tokio pool that is known (a, b1 to b3, c1 to c4, d, e, f of the notes on
@@ -123,6 +125,91 @@ fn a_manager_that_keeps_failing_is_held_back_and_says_why() -> Result<()> {
     })?;
     ensure!(native.get(&trust, "demo.localhost", "/")?.status == 200);
     Ok(())
+}
+
+/// The owner's way in when nothing but PID 1 and the front works: the manager is stopped again and
+/// again, whatever the guard does about it.
+#[test]
+fn an_owner_gets_in_and_restarts_the_manager_while_it_is_stopped() -> Result<()> {
+    let native = Native::start("owner")?;
+    let (trust, code) = (native.authority()?, native.setup_code()?);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let manager = native.role("manager").ok();
+                let pid = manager.and_then(|pid| Pid::from_raw(pid.cast_signed()));
+                let _ = pid.map(|pid| kill_process(pid, Signal::STOP));
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let looked = look_around(&native, &trust, &code);
+        over.store(true, Ordering::Relaxed);
+        looked
+    })?;
+    let before = managers_generation(&native, &trust)?;
+    native.machine().within(|| {
+        let owner = Owner::enter(443, &trust, &code)?;
+        owner.act("restart-manager")?;
+        owner.act("out")?;
+        ensure!(owner.page()?.status == 303, "it is still in");
+        Ok(())
+    })?;
+    until(PATIENCE, || {
+        managers_generation(&native, &trust).is_ok_and(|now| now > before)
+            && native.call("box.status", &json!({}), ANSWER).is_ok()
+    })
+    .context("the manager does not come back")?;
+    wrong_codes_are_throttled(&native, &trust)
+}
+
+/// While the manager is silent: what anyone and what the owner can see.
+fn look_around(native: &Native, trust: &Trust, code: &str) -> Result<()> {
+    until(PATIENCE, || {
+        heartbeat(native, trust).is_ok_and(|beat| beat["manager"]["silentMs"].is_u64())
+    })
+    .context("the heartbeat does not tell of the silence")?;
+    let page = native.get(trust, "localhost", "/emergency")?.text();
+    ensure!(
+        page.contains("/emergency/in") && !page.contains("<pre>"),
+        "{page}"
+    );
+    native.machine().within(|| {
+        let owner = Owner::enter(443, trust, code)?;
+        let page = owner.page()?.text();
+        ensure!(
+            page.contains("Last messages") && page.contains("The manager was"),
+            "{page}"
+        );
+        Ok(())
+    })
+}
+
+fn wrong_codes_are_throttled(native: &Native, trust: &Trust) -> Result<()> {
+    native.machine().within(|| {
+        let mut answers = Vec::new();
+        while answers.last() != Some(&429) {
+            let answer = owner::knock(443, trust, "aaaaa-aaaaa")?;
+            ensure!([403, 429].contains(&answer.status), "{}", answer.text());
+            answers.push(answer.status);
+            // On a machine so slow that a minute holds less than five of them, this would go on.
+            ensure!(answers.len() < 50, "{answers:?}");
+        }
+        ensure!(answers.len() > 5, "throttled too early: {answers:?}");
+        Ok(())
+    })
+}
+
+fn managers_generation(native: &Native, trust: &Trust) -> Result<u64> {
+    let beat = heartbeat(native, trust)?;
+    let generation = beat["manager"]["generation"].as_u64();
+    generation.with_context(|| format!("{beat}"))
+}
+
+/// What open dashboards are told by the door.
+fn heartbeat(native: &Native, trust: &Trust) -> Result<Value> {
+    let answer = native.get(trust, "localhost", "/heartbeat")?;
+    Ok(serde_json::from_slice(&answer.body)?)
 }
 
 /// What came of one stall.

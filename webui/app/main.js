@@ -2,6 +2,7 @@
 
 import { ask, wireDialog } from './dialog.js';
 import { byId, setText } from './dom.js';
+import { listen } from './heartbeat.js';
 import { renderLog } from './log.js';
 import { renderPanels, renderServer } from './panels.js';
 import { renderServices, tickServices } from './services.js';
@@ -12,6 +13,8 @@ import { createStore, takeFrame, trust, uptime } from './store.js';
 const store = createStore(() => performance.now());
 let open = false;
 let planned = false;
+// For how many seconds the manager has not answered, as the door says.
+let silent = null;
 // The path this very file came by names the tree of files it belongs to.
 const ui = new URL(import.meta.url).pathname.split('/')[2];
 
@@ -46,7 +49,7 @@ function plan() {
 }
 
 function look() {
-  renderTrust(trust(store, open), { dataAt: store.dataAt, late: performance.now() > LATE_MS });
+  renderTrust(trust(store, open), { dataAt: store.dataAt, late: performance.now() > LATE_MS, silent });
 }
 
 // Time goes on while nothing happens, but only as long as the server is known to live.
@@ -73,6 +76,10 @@ wireDialog();
 wirePower('reboot', 'Restart the server?', 'All services stop and come back within a minute or two.', 'Restart the server');
 wirePower('poweroff', 'Turn the server off?', 'All services stop. To turn it on again you need its power button.', 'Turn it off');
 setInterval(tick, 1000);
+listen((seconds) => {
+  silent = seconds;
+  look();
+});
 
 // When a still page begins to need an explanation.
 const LATE_MS = 3000;

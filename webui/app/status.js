@@ -23,15 +23,18 @@ export function summary({ services, metrics }, uptime) {
 }
 
 /** Says how far the page can be trusted: 'connecting', 'live', 'stalled' or 'lost'. */
-export function renderTrust(trust, { dataAt, late }) {
+export function renderTrust(trust, { dataAt, late, silent }) {
   const root = document.documentElement;
   const { word, state, what, why } = TRUST[trust];
   if (root.dataset.trust !== trust) root.dataset.trust = trust;
   setText(byId('trust-word'), word);
   const use = byId('trust-mark');
   if (use.getAttribute('href') !== `#mark-${state}`) use.setAttribute('href', `#mark-${state}`);
-  const shown = trust === 'stalled' || trust === 'lost' || (trust === 'connecting' && late);
-  if (shown) {
+  const shown = trust === 'stalled' || trust === 'lost' || (trust === 'connecting' && late) || silent !== null;
+  if (silent !== null) {
+    setText(byId('banner-what'), `The manager has not answered for ${silent} s.`);
+    setText(byId('banner-why'), 'Services go on. It is looked after by itself; what the box knows is on the plain status page.');
+  } else if (shown) {
     setText(byId('banner-what'), what);
     setText(byId('banner-why'), why.replace('{time}', dataAt ? clock(dataAt) : ''));
   }

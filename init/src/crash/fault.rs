@@ -70,8 +70,10 @@ pub fn links() -> Vec<String> {
 
 /// Started as the monitor of a service, it lives, and that is all.
 pub fn if_monitor(called: &str) {
-    while called == "pilot-monitor" {
-        std::thread::sleep(std::time::Duration::from_secs(3600));
+    if called == "pilot-monitor" {
+        loop {
+            std::thread::sleep(std::time::Duration::from_secs(3600));
+        }
     }
 }
 

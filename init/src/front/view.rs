@@ -1,8 +1,10 @@
 //! The state of the box in the terms of the emergency page.
 
-use netstack::door::{BootLine, EmergencyView, LineState, RoleLine};
+use std::time::Duration;
+
+use netstack::door::{EmergencyView, LineState, RoleLine};
 use supervise::{
-    status::{BoxStatus, DataState, GuardEvent, StepOutcome},
+    status::{BoxStatus, DataState},
     unit::{UnitInfo, UnitState},
 };
 
@@ -27,50 +29,34 @@ pub(crate) fn emergency(status: &BoxStatus) -> EmergencyView {
         hostname: status.hostname.clone(),
         version: status.version.clone(),
         uptime_s: status.uptime.as_secs(),
-        control: status
+        control: control(status.roles.iter().find(is_manager), status.manager_silence),
+        generation: status
             .roles
             .iter()
             .find(is_manager)
-            .map(line)
-            .unwrap_or_default(),
+            .map_or(0, |info| info.generation),
+        silent_ms: status
+            .manager_silence
+            .map(|silence| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)),
         roles,
         services: status.services.iter().map(line).collect(),
-        boot: status.boot.iter().map(boot_line).collect(),
         data: data_sentence(&status.data),
         notices: notices
             .chain(status.notices.iter().map(|n| n.text.clone()))
             .collect(),
-        guard: status
-            .guard
-            .events
-            .iter()
-            .rev()
-            .map(|event| silence(event, status))
-            .collect(),
-        log: status.log.clone(),
     }
 }
 
-fn silence(event: &GuardEvent, status: &BoxStatus) -> String {
-    let ago = status.uptime.saturating_sub(event.at).as_secs();
-    let done = if event.replaced {
-        "was replaced"
-    } else {
-        "was silent"
-    };
-    format!("The {} {done} {ago} s ago: {}.", event.role, event.why)
-}
-
-fn boot_line(report: &supervise::status::StepReport) -> BootLine {
-    let failure = match &report.outcome {
-        StepOutcome::Failed {
-            why, consequence, ..
-        } => format!("{why}. {consequence}"),
-        StepOutcome::Done(_) | StepOutcome::Running | StepOutcome::Skipped(_) => String::new(),
-    };
-    BootLine {
-        name: report.name.clone(),
-        failure,
+/// One that runs and does not answer is no better than one that does not run.
+fn control(manager: Option<&UnitInfo>, silence: Option<Duration>) -> RoleLine {
+    let line = manager.map(line).unwrap_or_default();
+    match silence {
+        Some(silence) if line.state == LineState::Running && silence >= WORTH_A_WORD => RoleLine {
+            state: LineState::Degraded,
+            for_s: silence.as_secs(),
+            ..line
+        },
+        Some(_) | None => line,
     }
 }
 
@@ -120,10 +106,11 @@ fn data_sentence(data: &DataState) -> String {
     }
 }
 
+/// Shorter silences are those of any program that works hard.
+const WORTH_A_WORD: Duration = Duration::from_secs(2);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use supervise::unit::Exit;
 
     use super::*;
@@ -155,5 +142,32 @@ mod tests {
             "killed by signal 9; tried again in 4 s"
         );
         assert_eq!(view.roles.len(), 1);
+    }
+
+    #[test]
+    fn a_manager_that_runs_and_does_not_answer_is_degraded() {
+        let manager = UnitInfo {
+            unit: "manager".parse().unwrap(),
+            state: UnitState::Running,
+            pid: Some(9),
+            generation: 3,
+            spec_hash: [0; 32],
+            restarts: 2,
+            since: Duration::from_secs(100),
+        };
+        let silent = |silence| BoxStatus {
+            roles: vec![manager.clone()],
+            manager_silence: silence,
+            ..BoxStatus::default()
+        };
+        let view = emergency(&silent(Some(Duration::from_millis(7300))));
+        assert_eq!((view.generation, view.silent_ms), (3, Some(7300)));
+        assert_eq!(
+            (view.control.state, view.control.for_s),
+            (LineState::Degraded, 7)
+        );
+        for fine in [None, Some(Duration::from_millis(300))] {
+            assert_eq!(emergency(&silent(fine)).control.state, LineState::Running);
+        }
     }
 }

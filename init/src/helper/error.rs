@@ -16,6 +16,9 @@ pub enum HelperError {
     /// The answer has no JSON form.
     #[error("the answer could not be written as JSON: {0}")]
     Answer(serde_json::Error),
+    /// A secret could not be looked at.
+    #[error("{0}")]
+    Secret(String),
     /// The hardware did not give something.
     #[error(transparent)]
     Hardware(#[from] drivers::Error),

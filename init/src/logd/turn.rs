@@ -203,6 +203,8 @@ impl Logd {
             | Event::Door(_)
             | Event::AgentListener { .. }
             | Event::Exited { .. }
+            | Event::Acted { .. }
+            | Event::Unlocked { .. }
             | Event::SetupCode(_)
             | Event::Wanted { .. }
             | Event::Units(_) => {}

@@ -125,10 +125,12 @@ impl Steward {
             Event::Status(status) => self.status = *status,
             Event::Units(units) => self.units = units,
             Event::Wanted { unit, run } => self.wish(&unit, run),
-            Event::Door(_)
+            Event::Acted { .. }
+            | Event::Door(_)
             | Event::Listener { .. }
             | Event::ListenerGone { .. }
             | Event::LogSource { .. }
+            | Event::Unlocked { .. }
             | Event::Welcome { .. } => {}
         }
     }

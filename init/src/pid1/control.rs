@@ -88,6 +88,14 @@ impl Pid1 {
                 self.take_notices(notices);
                 Ok(())
             }
+            (Role::Front, Request::Unlock { id, from, offered }) => {
+                self.unlock(id, from, offered, now);
+                Ok(())
+            }
+            (Role::Front, Request::Act { id, grant, act }) => {
+                self.act(id, grant, act, now);
+                Ok(())
+            }
             (Role::Logd, Request::LogTail(mut lines)) => {
                 lines.truncate(MAX_TAIL);
                 for line in &mut lines {

@@ -213,7 +213,7 @@ impl Pid1 {
         let lasting = self
             .jobs
             .iter()
-            .filter(|job| !matches!(job.purpose, Purpose::Shell(_)));
+            .filter(|job| job.purpose.outlives_a_crash());
         lasting
             .map(|job| JobRecord {
                 purpose: Cow::Borrowed(&job.purpose),

@@ -2,6 +2,7 @@
 //! and takes its answer when it ends, or does without it when its time is up.
 
 use std::{
+    net::IpAddr,
     os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, mpsc::SyncSender},
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 
 use rustix::pipe::PipeFlags;
 use serde::{Deserialize, Serialize};
-use supervise::{cgroup::Cgroup, spawn::Child, unit::Exit};
+use supervise::{cgroup::Cgroup, control::Limits, spawn::Child, unit::Exit};
 
 use super::{
     Pid1,
@@ -63,6 +64,22 @@ pub(super) enum Purpose {
     /// The last: variants after a skipped one are read by other numbers than they are written by.
     #[serde(skip)]
     Shell(SyncSender<Result<(), String>>),
+    /// Looks at a secret that somebody typed on the emergency page. Whoever asked asks a successor
+    /// of PID 1 again.
+    #[serde(skip)]
+    Verify {
+        /// The front's number for it.
+        id: u64,
+        /// Who typed it.
+        from: IpAddr,
+    },
+}
+
+impl Purpose {
+    /// Whether a successor of PID 1 has any use for it.
+    pub(super) fn outlives_a_crash(&self) -> bool {
+        !matches!(self, Self::Shell(_) | Self::Verify { .. })
+    }
 }
 
 impl Pid1 {
@@ -80,18 +97,19 @@ impl Pid1 {
         input: Option<OwnedFd>,
     ) {
         let input: Vec<_> = input.iter().map(|input| (input, INPUT_FD)).collect();
-        self.start_job_on(purpose, args, patience, &input);
+        self.start_job_within(purpose, args, patience, &input, None);
     }
 
-    /// The same with these descriptors at their numbers.
-    pub(super) fn start_job_on(
+    /// The same with these descriptors at their numbers, and with limits of its own.
+    pub(super) fn start_job_within(
         &mut self,
         purpose: Purpose,
         args: &[&str],
         patience: Duration,
         fds: &[(&OwnedFd, i32)],
+        limits: Option<&Limits>,
     ) {
-        match self.spawn_helper(args, fds) {
+        match self.spawn_helper(args, fds, limits) {
             Ok((child, cgroup, answer)) => {
                 let give_up_at = Some(super::now() + patience);
                 self.jobs.push(Job {
@@ -188,9 +206,13 @@ impl Pid1 {
         &mut self,
         args: &[&str],
         given: &[(&OwnedFd, i32)],
+        limits: Option<&Limits>,
     ) -> Result<(Child, Cgroup, OwnedFd), String> {
         self.helpers_started += 1;
         let cgroup = new_cgroup(&format!("pilot/helpers/{}", self.helpers_started))?;
+        if let Some(limits) = limits {
+            cgroup.limit(limits).map_err(|e| e.to_string())?;
+        }
         let (answer, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .map_err(|e| e.to_string())?;
         let mut fds = vec![(write.as_fd(), ANSWER_FD)];

@@ -161,8 +161,9 @@ pub(super) enum Written {
     AndChanged,
 }
 
-fn memfd(bytes: &[u8]) -> rustix::io::Result<std::os::fd::OwnedFd> {
-    let fd = rustix::fs::memfd_create("keep", MemfdFlags::CLOEXEC)?;
+/// A file in memory that a helper can read from its beginning.
+pub(super) fn memfd(bytes: &[u8]) -> rustix::io::Result<std::os::fd::OwnedFd> {
+    let fd = rustix::fs::memfd_create("input", MemfdFlags::CLOEXEC)?;
     let mut at = 0;
     while at < bytes.len() {
         at += rustix::io::pwrite(&fd, &bytes[at..], at as u64)?;

@@ -101,12 +101,23 @@ pub fn agent_listener(id: &str) -> io::Result<OwnedFd> {
     Ok(listener.into())
 }
 
+/// Where the door finds, within the front, who lets owners in: a new one for each front.
+pub fn owner_listener() -> io::Result<UnixListener> {
+    let listener = unix_at(Path::new(OWNERS))?;
+    own(Path::new(OWNERS), 0o660, Some(FRONT_ID))?;
+    Ok(listener)
+}
+
 fn unix(name: &str, mode: u32, group: Option<u32>) -> io::Result<UnixListener> {
     let path = Path::new(RUN).join(name);
     let listener = unix_at(&path)?;
-    std::os::unix::fs::chown(&path, Some(0), group)?;
-    fs::set_permissions(&path, Permissions::from_mode(mode))?;
+    own(&path, mode, group)?;
     Ok(listener)
+}
+
+fn own(path: &Path, mode: u32, group: Option<u32>) -> io::Result<()> {
+    std::os::unix::fs::chown(path, Some(0), group)?;
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 fn unix_at(path: &Path) -> io::Result<UnixListener> {
@@ -158,6 +169,9 @@ pub const HTTPS: u16 = 443;
 pub const HTTP: u16 = 80;
 /// On loopback alone: the guard asks here whether the door still works.
 pub const PROBE: u16 = 7780;
+
+/// Where [`owner_listener`] listens.
+pub const OWNERS: &str = "/run/pilot/owner.sock";
 
 /// Our folder for sockets.
 const RUN: &str = "/run/pilot";

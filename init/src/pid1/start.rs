@@ -75,8 +75,13 @@ impl Pid1 {
         // Each of them waits on its own thread for what PID 1 says.
         rustix::io::ioctl_fionbio(&theirs, false).map_err(|e| e.to_string())?;
         let mut fds = vec![(theirs.as_fd(), CONTROL_FD)];
+        let owners = (role == Role::Front).then(super::sockets::owner_listener);
+        let owners = owners.and_then(|made| {
+            made.inspect_err(|e| supervise::warning!("owners can't be let in: {e}"))
+                .ok()
+        });
         match role {
-            Role::Front => {}
+            Role::Front => fds.extend(owners.iter().map(|socket| (socket.as_fd(), OWNERS_FD))),
             Role::Logd => {
                 fds.push((self.sockets.log.as_fd(), 4));
                 if let Some(kmsg) = &self.kmsg {
@@ -323,6 +328,9 @@ pub(super) fn random() -> u32 {
 
 /// Where the control groups are.
 pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// On which the front listens for the door's requests of owners.
+pub const OWNERS_FD: i32 = 4;
 
 /// On which the manager is asked whether its pool still turns.
 pub const HEARTBEAT_FD: i32 = 6;

@@ -373,6 +373,7 @@ impl Pid1 {
             }
             (Purpose::UnmountData, result) => self.unmounted(result, now),
             (Purpose::Upgrade, result) => self.upgrade_checked(result),
+            (Purpose::Verify { id, from }, result) => self.verified(id, from, result, now),
         }
         self.changed();
     }

@@ -116,7 +116,7 @@ impl Pid1 {
             (&candidate, candidate::CANDIDATE_FD),
             (&handover, candidate::HANDOVER_FD),
         ];
-        self.start_job_on(Purpose::Upgrade, &["candidate"], CHECK_PATIENCE, &fds);
+        self.start_job_within(Purpose::Upgrade, &["candidate"], CHECK_PATIENCE, &fds, None);
         self.upgrade.candidate = Some(candidate);
         Ok(())
     }

@@ -11,7 +11,10 @@ use std::{
 
 use mio::{Poll, Token, Waker};
 
-use super::{config::DoorConfig, view::EmergencyView};
+use super::{
+    config::{DoorConfig, Upstream},
+    view::EmergencyView,
+};
 
 /// Something the door is told.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub enum Command {
         /// The socket.
         listener: TcpListener,
     },
+    /// Where requests for what is below `/emergency/` go: to whoever lets owners in.
+    Owner(Upstream),
     /// To accept no more, finish what is under way within its deadline, and end.
     Shutdown,
     /// How the box is.

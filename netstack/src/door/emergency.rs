@@ -3,16 +3,20 @@
 //! At most [`MAX_PAGE`] bytes, no script, no font, nothing to load: it must open on any browser over
 //! any line, with the control service and the data disk both dead. What matters most comes first,
 //! and what does not fit is counted rather than shown.
+//!
+//! Anyone may see it, so it says which parts work and no more: log lines and what the guard saw are
+//! for the owner, who says the setup code to the place below [`OWNER_PATHS`].
 
 use std::time::Duration;
 
 use super::{
     page::{STYLE, escape},
-    view::{BootLine, EmergencyView, LineState, RoleLine},
+    view::{EmergencyView, LineState, RoleLine},
 };
 
-/// The page for `view`, which was told `age` ago; without one it says that nothing is known.
-pub(super) fn page(view: Option<&EmergencyView>, age: Duration) -> String {
+/// The page for `view`, which was told `age` ago; without one it says that nothing is known. With
+/// `has_owners_part` it asks owners for the setup code.
+pub(super) fn page(view: Option<&EmergencyView>, age: Duration, has_owners_part: bool) -> String {
     let hostname = view.map_or("your server", |view| view.hostname.as_str());
     let mut page = Page::begin(hostname, &sentence(view, age));
     if let Some(view) = view {
@@ -22,14 +26,10 @@ pub(super) fn page(view: Option<&EmergencyView>, age: Duration) -> String {
             view.notices.iter().map(|notice| escape(notice)),
         );
         page.parts(view, age);
-        let failed = view.boot.iter().filter(|step| !step.failure.is_empty());
-        page.list("This start of the server", failed.map(boot_line));
-        page.list(
-            "Parts that stopped working",
-            view.guard.iter().map(|event| escape(event)),
-        );
         page.facts(view, age);
-        page.log(&view.log);
+    }
+    if has_owners_part {
+        page.add(OWNER_FORM, 0);
     }
     page.end()
 }
@@ -111,7 +111,10 @@ impl Page {
             )
             .collect();
         for (index, line) in rows.iter().enumerate() {
-            if !self.add(&row(line, age), TABLE_END.len() + MORE + LOG_SHARE) {
+            if !self.add(
+                &row(line, age),
+                TABLE_END.len() + MORE + OWNER_FORM.len() + FACTS,
+            ) {
                 let more = format!("<tr><td>and {} more<td><td>", rows.len() - index);
                 self.add(&more, TABLE_END.len());
                 break;
@@ -140,26 +143,6 @@ impl Page {
         );
         self.add(&facts, 0);
     }
-
-    /// The newest lines that fit, oldest first.
-    fn log(&mut self, lines: &[String]) {
-        let (start, end) = ("<h2>Last messages</h2><pre>", "</pre>");
-        let used = self.html.len() + start.len() + end.len() + END.len();
-        let mut room = MAX_PAGE.saturating_sub(used);
-        let mut shown: Vec<String> = Vec::new();
-        for line in lines.iter().rev() {
-            let line = escape(&shortened(line)) + "\n";
-            let Some(left) = room.checked_sub(line.len()) else {
-                break;
-            };
-            room = left;
-            shown.push(line);
-        }
-        if !shown.is_empty() {
-            shown.reverse();
-            self.add(&[start, &shown.concat(), end].concat(), 0);
-        }
-    }
 }
 
 fn row(line: &RoleLine, age: Duration) -> String {
@@ -178,10 +161,6 @@ fn row(line: &RoleLine, age: Duration) -> String {
         line.state.word(),
         duration(line.for_s + age.as_secs()),
     )
-}
-
-fn boot_line(step: &BootLine) -> String {
-    format!("{}: {}", escape(&step.name), escape(&step.failure))
 }
 
 /// At most [`MAX_TEXT`] characters of `text`.
@@ -210,8 +189,14 @@ pub(super) const MAX_PAGE: usize = 4096;
 const MAX_TEXT: usize = 120;
 /// The most items of a list; what is wrong first is at the top.
 const MAX_ITEMS: usize = 4;
-/// Bytes that rows leave for the last log lines.
-const LOG_SHARE: usize = 700;
+/// Bytes that rows leave for version and times.
+const FACTS: usize = 200;
+/// Where the place is that owners talk to.
+pub(super) const OWNER_PATHS: &str = "/emergency/";
+const OWNER_FORM: &str = "<h2>If this is your server</h2><form method=post action=/emergency/in>\
+<label>Setup code <input name=code type=password autocomplete=off required></label> \
+<button>See more and restart parts</button></form><p class=f>The server’s own console shows the \
+code: type setup-code there.";
 /// Bytes for the row that counts what is not shown.
 const MORE: usize = 48;
 const TABLE_END: &str = "</table>";
@@ -241,35 +226,29 @@ mod tests {
             version: "0.1.0".into(),
             uptime_s: 90_000,
             control: line("Control service", LineState::Degraded),
+            generation: 2,
+            silent_ms: Some(130_000),
             roles: vec![line("Supervisor (PID 1)", LineState::Running)],
             services: vec![line("demo", LineState::Failing)],
-            boot: vec![BootLine {
-                name: "data".into(),
-                failure: "There is no data disk. Nothing is kept.".into(),
-            }],
             data: "The data disk has not answered for 12 s.".into(),
             notices: vec!["The clock is <wrong>.".into()],
-            guard: vec!["The manager was replaced 4 s ago: its pool ran no task.".into()],
-            log: (0..500).map(|n| format!("line {n} of the log")).collect(),
         }
     }
 
     #[test]
     fn says_what_is_wrong_and_since_when() {
-        let page = page(Some(&view()), Duration::from_secs(4));
+        let page = page(Some(&view()), Duration::from_secs(4), true);
         for text in [
             "The control service has not answered for 2 min 14 s.",
             "The data disk has not answered for 12 s.",
             "The clock is &lt;wrong&gt;.",
-            "The manager was replaced 4 s ago",
             "⬢ Failing",
-            "data: There is no data disk.",
             "up for 1 d 1 h",
-            "line 499 of the log",
+            "action=/emergency/in",
         ] {
             assert!(page.contains(text), "{text:?} is missing in {page}");
         }
-        assert!(!page.contains("<script") && !page.contains("line 0 of"));
+        assert!(!page.contains("<script"));
         assert!(page.len() <= MAX_PAGE, "{}", page.len());
     }
 
@@ -285,17 +264,18 @@ mod tests {
         view.roles = vec![wrong.clone(); 30];
         view.services = vec![line("calm", LineState::Running); 300];
         view.notices = vec![long.clone(); 30];
-        view.data = long.clone();
-        view.log = vec![long; 30];
-        let page = page(Some(&view), Duration::ZERO);
+        view.data = long;
+        let page = page(Some(&view), Duration::ZERO, true);
         assert!(page.len() <= MAX_PAGE, "{}", page.len());
         assert!(page.ends_with(END));
         assert!(page.contains("more<td>"), "{page}");
+        assert!(page.contains("action=/emergency/in"), "{page}");
     }
 
     #[test]
     fn is_there_before_anything_is_known() {
-        assert!(page(None, Duration::ZERO).contains("Nothing is known"));
+        let page = page(None, Duration::ZERO, false);
+        assert!(page.contains("Nothing is known") && !page.contains("<form"));
     }
 
     #[test]

@@ -269,6 +269,7 @@ impl Engine {
                 }
                 self.site.configure(&config);
             }
+            Command::Owner(upstream) => self.site.let_owners_in(upstream),
             Command::View(view) => self.site.look(*view, now),
             Command::Listen { port, listener } => {
                 if let Err(error) = self.listeners.add(port, listener, self.poll.registry()) {

@@ -125,7 +125,8 @@ impl Answer {
 }
 
 /// `text` so that it stands in HTML as what it is; control characters become spaces.
-pub(super) fn escape(text: &str) -> String {
+#[must_use]
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -163,7 +164,7 @@ fn reason(status: u16) -> &'static str {
 
 /// Colours and type of the door's pages, light and dark: the dashboard's own, as far as they go
 /// without its font.
-pub(super) const STYLE: &str = ":root{color-scheme:light dark;--b:#F4F1E8;--i:#1B2325;\
+pub const STYLE: &str = ":root{color-scheme:light dark;--b:#F4F1E8;--i:#1B2325;\
 --j:#465054;--l:#D3CDBD;--a:#17605A;--c:#F6E3B4;--ok:#2A6548;--bad:#9C2F1F;--care:#7A4E00}\
 @media(prefers-color-scheme:dark){:root{--b:#13181A;--i:#EAE6DB;--j:#B9BFBD;--l:#2B3336;\
 --a:#7FCBBB;--c:#362A10;--ok:#8CCBA2;--bad:#F59C8F;--care:#EDBE55}}\
@@ -172,7 +173,8 @@ main{max-width:66ch;margin:0 auto;padding:24px 16px}h1{font-size:26px;line-heigh
 a{color:var(--a)}";
 
 /// Nothing is loaded and nothing runs; the style is in the page.
-const POLICY: &[u8] = b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+const POLICY: &[u8] = b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; \
+                      form-action 'self'; base-uri 'none'";
 
 #[cfg(test)]
 mod tests {

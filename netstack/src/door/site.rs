@@ -1,10 +1,10 @@
 //! What the door knows when it answers a request: routing table, certificate, view of the box.
 
-use std::time::Instant;
+use std::{cell::Cell, rc::Rc, time::Instant};
 
 use super::{
-    config::{DoorConfig, RouteKind},
-    emergency,
+    config::{DoorConfig, RouteKind, Upstream},
+    emergency::{self, OWNER_PATHS},
     page::{Answer, escape},
     request::Request,
     vhost::{Entry, Place, Table, Target},
@@ -16,6 +16,7 @@ pub(super) struct Site {
     pub(super) table: Table,
     ca_pem: Option<String>,
     view: Option<(EmergencyView, Instant)>,
+    owners: Option<Rc<Place>>,
     began: Instant,
     pub(super) tally: Tally,
     /// The door is about to close: every answer over HTTP/1.1 is its connection's last.
@@ -43,7 +44,7 @@ pub(super) enum Way {
     /// The door answers it itself.
     Answer(Answer),
     /// It is passed on.
-    Place(std::rc::Rc<Place>),
+    Place(Rc<Place>),
 }
 
 /// Why a place could not answer.
@@ -68,6 +69,7 @@ impl Site {
             table: Table::new(&DoorConfig::default()),
             ca_pem: None,
             view: None,
+            owners: None,
             began: now,
             tally: Tally::default(),
             is_closing: false,
@@ -85,6 +87,17 @@ impl Site {
         self.view = Some((view, now));
     }
 
+    /// Has owners go to `upstream` from the emergency page.
+    pub(super) fn let_owners_in(&mut self, upstream: Upstream) {
+        self.owners = Some(Rc::new(Place {
+            busy: Cell::new(0),
+            name: "emergency page".to_owned(),
+            upstream,
+            is_dashboard: false,
+            kind: RouteKind::Http,
+        }));
+    }
+
     /// What becomes of `request`, which came in by `entry`.
     pub(super) fn way(&self, entry: Entry, request: &Request, now: Instant) -> Way {
         let path = request.target.split('?').next().unwrap_or_default();
@@ -98,8 +111,17 @@ impl Site {
             Some(Target::Place(place)) if place.is_dashboard && path == HEALTH => {
                 Way::Answer(self.health(now))
             }
+            Some(Target::Place(place)) if place.is_dashboard && path == HEARTBEAT => {
+                Way::Answer(self.heartbeat(now))
+            }
             Some(Target::Place(place)) if place.is_dashboard && path == EMERGENCY => {
                 Way::Answer(self.emergency(now))
+            }
+            Some(Target::Place(place)) if place.is_dashboard && path.starts_with(OWNER_PATHS) => {
+                match &self.owners {
+                    Some(owners) => Way::Place(Rc::clone(owners)),
+                    None => Way::Answer(not_found("There is nothing here but /emergency.")),
+                }
             }
             Some(Target::Place(place)) if place.kind == RouteKind::PassThrough => {
                 Way::Answer(misdirected())
@@ -202,9 +224,26 @@ impl Site {
         ))
     }
 
+    /// For dashboards that are open: how the manager is, told by who does not need it.
+    fn heartbeat(&self, now: Instant) -> Answer {
+        let (view, age) = self.view(now);
+        let told_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let Some(view) = view else {
+            return Answer::json("{\"manager\":null}\n".to_owned());
+        };
+        let silent = view.silent_ms.map(|silent| silent.saturating_add(told_ms));
+        let silent = silent.map_or_else(|| "null".to_owned(), |silent| silent.to_string());
+        let state = view.control.state.word().to_ascii_lowercase();
+        Answer::json(format!(
+            "{{\"manager\":{{\"state\":\"{state}\",\"generation\":{},\"silentMs\":{silent}}},\
+             \"toldMs\":{told_ms}}}\n",
+            view.generation
+        ))
+    }
+
     fn emergency(&self, now: Instant) -> Answer {
         let (view, age) = self.view(now);
-        Answer::html(200, emergency::page(view, age))
+        Answer::html(200, emergency::page(view, age, self.owners.is_some()))
     }
 
     fn view(&self, now: Instant) -> (Option<&EmergencyView>, std::time::Duration) {
@@ -250,6 +289,7 @@ fn stranger(hostname: &str) -> Answer {
 }
 
 const HEALTH: &str = "/health";
+const HEARTBEAT: &str = "/heartbeat";
 const EMERGENCY: &str = "/emergency";
 const CA_FILE: &str = "/ca.crt";
 /// When to ask again for what is starting: soon, but not so that everyone hammers at it.

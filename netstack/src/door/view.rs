@@ -16,20 +16,18 @@ pub struct EmergencyView {
     pub uptime_s: u64,
     /// The control service (the manager).
     pub control: RoleLine,
+    /// Counts the manager's starts.
+    pub generation: u64,
+    /// For how many milliseconds the manager has not answered, if it does not.
+    pub silent_ms: Option<u64>,
     /// The other parts: PID 1 itself, the front, logd.
     pub roles: Vec<RoleLine>,
     /// The services.
     pub services: Vec<RoleLine>,
-    /// The steps of this boot.
-    pub boot: Vec<BootLine>,
     /// The data disk, as a sentence: "The data disk has not answered for 12 s."
     pub data: String,
     /// What the owner should know, most pressing first.
     pub notices: Vec<String>,
-    /// When PID 1's guard found a part silent, why, and what it did: sentences, newest first.
-    pub guard: Vec<String>,
-    /// The last log lines, oldest first.
-    pub log: Vec<String>,
 }
 
 /// One row of the parts table.
@@ -59,15 +57,6 @@ pub enum LineState {
     /// Not running, and not meant to.
     #[default]
     Stopped,
-}
-
-/// One step of the boot.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BootLine {
-    /// The step's name.
-    pub name: String,
-    /// What failed and what the box does about it; empty when nothing did.
-    pub failure: String,
 }
 
 impl LineState {

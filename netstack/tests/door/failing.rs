@@ -8,6 +8,7 @@ use std::{
 use netstack::door::{Command, EmergencyView, Limits, LineState, RoleLine};
 
 use crate::{
+    client::Client,
     open::{Door, Folder, nobody, until},
     upstream::Upstream,
 };
@@ -32,6 +33,8 @@ fn a_manager_that_never_answers_gets_the_emergency_page_its_place() {
             for_s: 134,
             ..RoleLine::default()
         },
+        generation: 3,
+        silent_ms: Some(134_000),
         data: "The data disk has not answered for 12 s.".into(),
         ..EmergencyView::default()
     };
@@ -60,6 +63,15 @@ fn a_manager_that_never_answers_gets_the_emergency_page_its_place() {
     assert!(emergency.status == 200 && text.len() <= 4096 && !text.contains("<script"));
     assert!(text.contains("The data disk has not answered for 12 s."));
     assert_eq!(owner.get("otter.local", "/health").unwrap().status, 200);
+    let heartbeat = owner.get("otter.local", "/heartbeat").unwrap();
+    let heartbeat: serde_json::Value = serde_json::from_slice(&heartbeat.body).unwrap();
+    let manager = &heartbeat["manager"];
+    assert_eq!(
+        (&manager["state"], &manager["generation"]),
+        (&"degraded".into(), &3.into())
+    );
+    let silent = manager["silentMs"].as_u64().unwrap();
+    assert_eq!(silent, 134_000 + heartbeat["toldMs"].as_u64().unwrap());
     door.close();
 }
 
@@ -188,5 +200,36 @@ fn a_service_that_hangs_is_given_up_after_its_time() {
     let door = Door::open(&nobody(), &demo.at, limits);
     let mut client = door.client();
     assert_eq!(client.get("demo.otter.local", "/").unwrap().status, 504);
+    door.close();
+}
+
+#[test]
+fn owners_are_passed_on_to_who_lets_them_in() {
+    let folder = Folder::new("owners");
+    let owners = Upstream::unix(&folder.0.join("owners"), |mut connection| {
+        while let Some(request) = connection.request() {
+            let body = String::from_utf8_lossy(&request.body);
+            let text = format!("{} {} {body}", request.method, request.path);
+            connection.answer("200 OK", &text);
+        }
+    });
+    let door = Door::with_demo(&nobody());
+    let mut client = door.client();
+    let host = "otter.local";
+    assert_eq!(client.get(host, "/emergency/owner").unwrap().status, 404);
+    let form = "action=/emergency/in";
+    let page = |client: &mut Client| {
+        String::from_utf8(client.get(host, "/emergency").unwrap().body).unwrap()
+    };
+    assert!(!page(&mut client).contains(form));
+    door.sender.send(Command::Owner(owners.at.clone())).unwrap();
+    until("the form", || page(&mut client).contains(form));
+    let post =
+        "POST /emergency/in HTTP/1.1\r\nHost: otter.local\r\nContent-Length: 6\r\n\r\ncode=x";
+    client.send(post.as_bytes()).unwrap();
+    assert_eq!(client.answer().unwrap().body, b"POST /emergency/in code=x");
+    // Nobody else's path leads there.
+    let other = client.get("demo.otter.local", "/emergency/owner").unwrap();
+    assert_eq!(other.status, 503);
     door.close();
 }

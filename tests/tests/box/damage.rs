@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use boards::web::Trust;
 use serde_json::{Value, json};
-use tests::{kit::Kit, vm::Vm};
+use tests::{kit::Kit, owner, vm::Vm};
 
 use crate::guest;
 
@@ -86,7 +86,7 @@ fn the_setup_code_switches_off_from_afar(mut vm: Vm) -> Result<()> {
     vm.type_line("setup-code")?;
     let said = vm.expect(since, "pilotlight> ", CONSOLE)?;
     println!("{said}");
-    let code = said.lines().find_map(code_in);
+    let code = said.lines().find_map(owner::code_in);
     power(&vm, Some(code.context("the console shows no setup code")?))?;
     vm.wait_for_end(CONSOLE)
 }
@@ -97,15 +97,6 @@ pub(crate) fn a_missing_network_card_is_told(vm: &mut Vm) -> Result<()> {
     vm.type_line("net")?;
     vm.expect(since, "No network card is known", CONSOLE)?;
     Ok(())
-}
-
-/// The code on a line of the console: two groups of five.
-fn code_in(line: &str) -> Option<&str> {
-    let line = line.trim();
-    let (first, second) = line.split_once('-')?;
-    let is_group =
-        |group: &str| group.len() == 5 && group.bytes().all(|b| b.is_ascii_alphanumeric());
-    (is_group(first) && is_group(second)).then_some(line)
 }
 
 fn status(vm: &Vm, trust: &Trust) -> Result<Value> {
