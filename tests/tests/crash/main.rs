@@ -6,6 +6,9 @@
 
 mod client;
 mod likeness;
+mod logging;
+mod reserves;
+mod signs;
 mod succession;
 mod sweep;
 
