@@ -16,6 +16,7 @@
 //! | [`logd`] | the role that keeps the log |
 //! | [`helper`] | short-lived processes for whatever may hang |
 //! | [`inherited`] | the descriptors that a role begins with |
+//! | `spares` | descriptors held in reserve |
 //! | [`kmsg`], [`clock`] | the kernel's log and clock |
 
 pub mod boot;
@@ -39,6 +40,7 @@ pub mod mounts;
 pub mod pid1;
 pub mod root;
 pub mod shared;
+pub(crate) mod spares;
 pub mod vitals;
 
 use std::process::ExitCode;

@@ -49,7 +49,7 @@ use supervise::{
 };
 
 use self::{
-    again::Spares,
+    again::SPARES,
     estate::Estate,
     inheritance::Legacy,
     jobs::{Job, Purpose},
@@ -71,6 +71,7 @@ use crate::{
     keep::Keep,
     kmsg, mounts, root,
     shared::{Board, Inbox, Message, ToMain},
+    spares::Spares,
     vitals::Vitals,
 };
 
@@ -331,7 +332,7 @@ impl Pid1 {
             console_is_up: means.consoles.is_some(),
             consoles_due: means.consoles.unwrap_or_default(),
             guard_is_up: false,
-            spares: Spares::default(),
+            spares: Spares::new(SPARES),
             try_again_at: Duration::ZERO,
             keep: Keep::default(),
             keep_is_there: false,
