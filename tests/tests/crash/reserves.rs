@@ -25,7 +25,8 @@ fn without_descriptors_the_console_answers_and_the_door_comes_back() -> Result<(
     }
     // A successor has those again that nobody needed.
     let now = Succession::of(&native)?;
-    succession::inject(&native, "segv", "main")?;
+    let pid = Pid::from_raw(native.pid1()?.cast_signed()).context("a pid")?;
+    kill_process(pid, Signal::SEGV)?;
     now.await_successor(&native)?;
     ensure!(
         free_descriptors(&native)? > 0,
