@@ -31,6 +31,7 @@ use std::{
 use supervise::{control::Power, log_query, status::BoxStatus, unit::UnitName};
 
 use self::session::Session;
+use crate::spares::Spares;
 
 /// What the console needs of PID 1. Each answer is bounded in time by who implements it.
 pub trait Host: Send + Sync {
@@ -103,10 +104,11 @@ pub fn spawn(console: &Path, host: &Arc<dyn Host>) -> io::Result<()> {
 /// A terminal that hangs up, or a panic, costs the session on it; a new one begins after a while.
 fn keep_talking(console: &Path, host: &dyn Host) {
     crate::crash::protect_thread();
-    let (mut said, mut spare) = (String::new(), spare_descriptors());
+    let (mut said, mut spare) = (String::new(), Spares::new(SPARE));
+    spare.take();
     loop {
         // For whatever is opened next, if nothing else is left.
-        spare.clear();
+        spare.give();
         let ended = catch_unwind(AssertUnwindSafe(|| Session::open(console, host)?.run()));
         let why = match ended {
             Ok(Ok(never)) => match never {},
@@ -121,16 +123,9 @@ fn keep_talking(console: &Path, host: &dyn Host) {
             );
             said = why;
         }
-        spare = spare_descriptors();
+        spare.take();
         std::thread::sleep(REOPEN_AFTER);
     }
-}
-
-/// Descriptors that nobody else can have taken when the console has to be opened again.
-fn spare_descriptors() -> Vec<OwnedFd> {
-    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
-    let spare = || rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty()).ok();
-    std::iter::from_fn(spare).take(SPARE).collect()
 }
 
 /// `tty0` is whichever virtual terminal is in the foreground: no terminal to sit on.

@@ -37,6 +37,7 @@ use crate::{
     crash::{self, epitaph::Cause as Crash},
     pid1::roles::Role,
     shared::{Message, ToMain},
+    spares::Spares,
     vitals::{RoleRun, Step, Vitals},
 };
 
@@ -62,6 +63,8 @@ pub fn spawn(
         to_main,
         heartbeat: Heartbeat::new(heartbeat),
         probe: Probe::default(),
+        spares: Spares::new(SPARES),
+        spares_at: Duration::ZERO,
         own_log,
         watches: [None; Role::ALL.len()],
         cases: std::array::from_fn(|_| Case::default()),
@@ -81,6 +84,8 @@ struct Guard {
     to_main: ToMain,
     heartbeat: Heartbeat,
     probe: Probe,
+    spares: Spares,
+    spares_at: Duration,
     own_log: Arc<OwnedFd>,
     watches: [Option<Watch>; Role::ALL.len()],
     cases: [Case; Role::ALL.len()],
@@ -126,6 +131,10 @@ impl Guard {
         crash::fault::point("guard");
         let now = crate::clock::boottime();
         self.vitals.guard_tick(now);
+        if now >= self.spares_at {
+            self.spares_at = now + LOOK_EVERY;
+            self.spares.take();
+        }
         for role in Role::ALL {
             self.watch(role, now);
         }
@@ -158,6 +167,9 @@ impl Guard {
                 watch.told = sent.is_ok();
             }
         }
+        if role == Role::Front && self.probe.is_blind {
+            watch.last_sign = now;
+        }
         self.look_for_its_first(&mut watch, now);
         let mut silences = self.silences(role, &watch);
         silences.retain(now);
@@ -181,7 +193,7 @@ impl Guard {
 
     fn sees_life(&mut self, role: Role, now: Duration) -> bool {
         match role {
-            Role::Front => self.probe.turn(now),
+            Role::Front => self.probe.turn(&mut self.spares, now),
             Role::Manager => self.heartbeat.turn(now),
             // A log that has taken all there is works.
             Role::Logd => rustix::io::ioctl_fionread(self.own_log.as_fd()) == Ok(0),
@@ -248,6 +260,7 @@ impl Guard {
         }
         watch.steady_told = false;
         watch.steady_since = now;
+        self.spares.give();
         self.threads.look(watch.run.pid);
         case.look(now, &self.threads);
         if let Some(cause) = silences.all().find_map(|s| case.verdict(now, s)) {
@@ -346,6 +359,9 @@ impl Silences {
 
 /// The heartbeat's period: the longest that a parked pool stays silent.
 const TICK: Duration = Duration::from_millis(100);
+
+/// For its question to the door, and for a look at the threads of one process.
+const SPARES: usize = 4;
 
 /// Between two looks at a process's first thread: each opens a file.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

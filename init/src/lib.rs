@@ -17,6 +17,7 @@
 //! | [`helper`] | short-lived processes for whatever may hang |
 //! | [`trial`] | a new binary says what it would take over |
 //! | [`inherited`] | the descriptors that a role begins with |
+//! | `spares` | descriptors held in reserve |
 //! | [`kmsg`], [`clock`] | the kernel's log and clock |
 
 pub mod boot;
@@ -40,6 +41,7 @@ pub mod mounts;
 pub mod pid1;
 pub mod root;
 pub mod shared;
+pub(crate) mod spares;
 pub mod trial;
 pub mod vitals;
 

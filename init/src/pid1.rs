@@ -51,7 +51,7 @@ use supervise::{
 };
 
 use self::{
-    again::Spares,
+    again::SPARES,
     estate::Estate,
     inheritance::Legacy,
     jobs::{Job, Purpose},
@@ -75,6 +75,7 @@ use crate::{
     keep::Keep,
     kmsg, mounts, root,
     shared::{Board, Inbox, Message, ToMain},
+    spares::Spares,
     vitals::Vitals,
 };
 
@@ -201,8 +202,16 @@ fn begin() -> Pid1 {
         kmsg::write(kmsg::ERROR, &why);
     }
     crash::reserve::take();
-    let estate = begun(|| Estate::of(legacy.as_mut(), &succession));
-    let means = begun(Means::new);
+    let mut means = begun(Means::new, || {});
+    let estate = begun(
+        || {
+            // What they need is mounted by now, or was not the first time.
+            mounts::mount_all(mounts::KERNEL);
+            Estate::of(legacy.as_mut(), &succession)
+        },
+        || means.open_consoles(),
+    );
+    let consoles_are_up = means.consoles.is_some();
     let mut pid1 = Pid1::new(stage, estate, means, &succession);
     pid1.handover = handover;
     // What is handed over is believed by nobody, but a mistake in not believing must not be the end.
@@ -214,15 +223,16 @@ fn begin() -> Pid1 {
         crash::reexecute(Cause::Panics, "main");
     }
     pid1.spares.take();
-    pid1.start_threads();
+    pid1.start_threads(consoles_are_up);
     #[cfg(feature = "fault")]
     crash::fault::listen();
     pid1.vitals.main().is_me();
     pid1
 }
 
-/// What PID 1 can't begin without; asked for again and again.
-fn begun<T>(mut attempt: impl FnMut() -> Result<T, String>) -> T {
+/// What PID 1 can't begin without; asked for again and again. When it is not to be had, `meanwhile`.
+fn begun<T>(mut attempt: impl FnMut() -> Result<T, String>, mut meanwhile: impl FnMut()) -> T {
+    let mut attempts = 0_u64;
     loop {
         match attempt() {
             Ok(begun) => return begun,
@@ -230,6 +240,10 @@ fn begun<T>(mut attempt: impl FnMut() -> Result<T, String>) -> T {
                 kmsg::write(kmsg::ERROR, &format!("PID 1 can't begin: {why}"));
                 std::thread::sleep(BEGIN_AGAIN);
             }
+        }
+        attempts += 1;
+        if attempts == MOST_BEGINNINGS {
+            meanwhile();
         }
     }
 }
@@ -240,6 +254,8 @@ struct Means {
     to_main: ToMain,
     null: OwnedFd,
     signals: SignalFd,
+    board: Arc<Board>,
+    consoles: Option<Vec<PathBuf>>,
 }
 
 impl Means {
@@ -251,8 +267,34 @@ impl Means {
             to_main,
             null: open("/dev/null", rustix::fs::OFlags::RDWR).map_err(text("/dev/null"))?,
             signals: watched_signals()?,
+            board: Arc::default(),
+            consoles: None,
         })
     }
+
+    /// Nothing else can be had: at least there is somebody to talk to.
+    fn open_consoles(&mut self) {
+        let mut due = console::active();
+        open_consoles(&mut due, &self.board, &self.to_main);
+        self.consoles = Some(due);
+    }
+}
+
+/// Starts the consoles that are due; those that can't be stay so.
+fn open_consoles(due: &mut Vec<PathBuf>, board: &Arc<Board>, to_main: &ToMain) {
+    if due.is_empty() {
+        return;
+    }
+    let host = crate::console_host::Host::new(board.clone(), to_main.clone());
+    let host: Arc<dyn console::Host> = Arc::new(host);
+    due.retain(|console| match console::spawn(console, &host) {
+        Ok(()) => false,
+        Err(e) => {
+            let text = format!("a recovery console can't be opened, and is tried again: {e}");
+            kmsg::write(kmsg::ERROR, &text);
+            true
+        }
+    });
 }
 
 /// Goes on after a panic, for a while; a bug that panics at every turn may be gone in a successor.
@@ -312,16 +354,16 @@ impl Pid1 {
             kmsg: estate.kmsg,
             own_log: estate.own_log,
             helper_log: estate.helper_log,
-            board: Arc::new(Board::default()),
+            board: means.board,
             vitals,
             net_thread: None,
             watchdog: None,
             feed_at: Duration::ZERO,
             guard_lives: None,
-            console_is_up: false,
-            consoles_due: Vec::new(),
+            console_is_up: means.consoles.is_some(),
+            consoles_due: means.consoles.unwrap_or_default(),
             guard_is_up: false,
-            spares: Spares::default(),
+            spares: Spares::new(SPARES),
             try_again_at: Duration::ZERO,
             keep: Keep::default(),
             keep_is_there: false,
@@ -351,11 +393,13 @@ impl Pid1 {
         }
     }
 
-    fn start_threads(&mut self) {
+    fn start_threads(&mut self, consoles_are_up: bool) {
         if self.stage == Stage::Root {
             self.start_guard();
         }
-        if self.stage == Stage::Root || self.console_is_up {
+        // One that was opened in a predecessor, or not at all; those that are there already stay.
+        let is_due = self.stage == Stage::Root || self.console_is_up;
+        if is_due && !consoles_are_up {
             self.start_console();
         }
     }
@@ -369,23 +413,10 @@ impl Pid1 {
 
     /// Starts the consoles that are due.
     fn open_consoles(&mut self) {
-        if self.consoles_due.is_empty() {
-            return;
+        if !self.consoles_due.is_empty() {
+            self.board.status.set(self.status(now()));
+            open_consoles(&mut self.consoles_due, &self.board, &self.to_main);
         }
-        let host: Arc<dyn console::Host> = Arc::new(crate::console_host::Host::new(
-            self.board.clone(),
-            self.to_main.clone(),
-        ));
-        self.board.status.set(self.status(now()));
-        let open = |console: &PathBuf| match console::spawn(console, &host) {
-            Ok(()) => false,
-            Err(e) => {
-                let text = format!("a recovery console can't be opened, and is tried again: {e}");
-                kmsg::write(kmsg::ERROR, &text);
-                true
-            }
-        };
-        self.consoles_due.retain(open);
     }
 
     /// One turn: wait for whatever comes first, then do all that is due.
@@ -797,6 +828,8 @@ const GUARD_IS_DEAD_AFTER: Duration = Duration::from_secs(5);
 const FEED_EVERY: Duration = Duration::from_secs(1);
 const MODALIAS_PATIENCE: Duration = Duration::from_secs(60);
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
+/// Attempts after which the consoles are opened though nothing else works.
+const MOST_BEGINNINGS: u64 = 3;
 /// A bug that panics at every turn must not also burn the CPU.
 const AFTER_PANIC: Duration = Duration::from_millis(100);
 /// More panics than this within [`PANICS_WITHIN`] are no accident.

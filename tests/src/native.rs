@@ -13,7 +13,10 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -41,6 +44,7 @@ pub struct Native {
     group: PathBuf,
     console: Arc<OwnedFd>,
     said: Arc<Mutex<String>>,
+    deaf: Arc<AtomicBool>,
 }
 
 /// Why no box can run here; none if it can.
@@ -137,8 +141,10 @@ impl Native {
             .spawn()?;
         let console = Arc::new(console);
         let said = Arc::<Mutex<String>>::default();
-        listen(console.clone(), said.clone());
+        let deaf = Arc::<AtomicBool>::default();
+        listen(console.clone(), said.clone(), deaf.clone());
         Ok(Self {
+            deaf,
             machine,
             parent,
             folder,
@@ -288,6 +294,31 @@ impl Native {
         said.clone()
     }
 
+    /// Whether nobody takes what the console says, so that it soon has to wait.
+    pub fn be_deaf(&self, deaf: bool) {
+        self.deaf.store(deaf, Ordering::Release);
+    }
+
+    /// Lets PID 1 have no more processes and threads than it has now, or again as many as it wants.
+    pub fn limit_threads(&self, limited: bool) -> Result<()> {
+        let second = self.group.join("pids.max");
+        if second.exists() {
+            return limit_pids(&self.group, limited);
+        }
+        let group = Path::new(CGROUP1_PIDS).join(self.machine.name());
+        fs::create_dir_all(&group)?;
+        fs::write(group.join("cgroup.procs"), self.pid1()?.to_string())?;
+        limit_pids(&group, limited)
+    }
+
+    /// A descriptor that PID 1 has open.
+    pub fn descriptor(&self, number: i32) -> Result<OwnedFd> {
+        use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+        let pid = Pid::from_raw(self.pid1()?.cast_signed()).context("a pid")?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty())?)
+    }
+
     /// Waits until the console has said `text`, from byte `since` on.
     pub fn expect(&self, since: usize, text: &str, patience: Duration) -> Result<()> {
         until(patience, || {
@@ -361,7 +392,9 @@ impl Drop for Native {
             eprintln!("{} did not end", self.machine.name());
         }
         remove_groups(&self.group);
-        remove_groups(&Path::new(CGROUP1_CPU).join(self.machine.name()));
+        for controller in [CGROUP1_CPU, CGROUP1_PIDS] {
+            remove_groups(&Path::new(controller).join(self.machine.name()));
+        }
         drop(fs::remove_dir_all(&self.folder));
     }
 }
@@ -418,10 +451,13 @@ fn terminal() -> Result<(OwnedFd, PathBuf)> {
     Ok((console, path.into()))
 }
 
-fn listen(console: Arc<OwnedFd>, said: Arc<Mutex<String>>) {
+fn listen(console: Arc<OwnedFd>, said: Arc<Mutex<String>>, deaf: Arc<AtomicBool>) {
     thread::spawn(move || {
         let mut bytes = [0; 4096];
         loop {
+            while deaf.load(Ordering::Acquire) && Arc::strong_count(&console) > 1 {
+                thread::sleep(Duration::from_millis(20));
+            }
             match rustix::io::read(&console, &mut bytes) {
                 Ok(n @ 1..) => said
                     .lock()
@@ -466,6 +502,14 @@ fn cgroup2() -> Result<PathBuf> {
 fn is_populated(group: &Path) -> bool {
     fs::read_to_string(group.join("cgroup.events"))
         .is_ok_and(|events| events.contains("populated 1"))
+}
+
+fn limit_pids(group: &Path, limited: bool) -> Result<()> {
+    let most = match limited {
+        true => fs::read_to_string(group.join("pids.current"))?,
+        false => "max".to_owned(),
+    };
+    Ok(fs::write(group.join("pids.max"), most.trim())?)
 }
 
 fn remove_groups(group: &Path) {
@@ -539,6 +583,7 @@ exec chroot . /usr/lib/pilotlight/init
 "#;
 
 const CGROUP1_CPU: &str = "/sys/fs/cgroup/cpu";
+const CGROUP1_PIDS: &str = "/sys/fs/cgroup/pids";
 
 /// On a machine where everything else runs too.
 const START: Duration = Duration::from_secs(180);

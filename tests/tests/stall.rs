@@ -212,6 +212,24 @@ fn heartbeat(native: &Native, trust: &Trust) -> Result<Value> {
     Ok(serde_json::from_slice(&answer.body)?)
 }
 
+#[test]
+fn a_manager_without_its_first_thread_is_replaced_though_nothing_is_silent() -> Result<()> {
+    let native = Native::start("first")?;
+    let before = native.role("manager")?;
+    native.fault("first")?;
+    until(PATIENCE * 2, || {
+        let report = native.guard(ANSWER).unwrap_or_default();
+        let events = report["events"].as_array().cloned().unwrap_or_default();
+        events.iter().any(|event| {
+            let why = event["why"].as_str().unwrap_or_default();
+            event["replaced"] == true && why.contains("first thread")
+        })
+    })
+    .context("nobody sees that its first thread is gone")?;
+    ensure!(native.role("manager")? != before, "it is the same one");
+    Ok(())
+}
+
 /// What came of one stall.
 struct Row {
     silence: Duration,

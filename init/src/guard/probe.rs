@@ -4,15 +4,19 @@ use std::{net::Ipv4Addr, os::fd::OwnedFd, time::Duration};
 
 use rustix::{
     io::Errno,
-    net::{AddressFamily, RecvFlags, SendFlags, SocketAddrV4, SocketFlags, SocketType},
+    net::{
+        AddressFamily, RecvFlags, SendFlags, SocketAddrV4, SocketFlags, SocketType, socket_with,
+    },
 };
 
-use crate::pid1::sockets::PROBE;
+use crate::{pid1::sockets::PROBE, spares::Spares};
 
 /// One request at a time, one a second.
 #[derive(Debug, Default)]
 pub(super) struct Probe {
     state: State,
+    /// It could not even ask, which tells nothing of the door.
+    pub(super) is_blind: bool,
 }
 
 #[derive(Debug, Default)]
@@ -34,28 +38,33 @@ enum State {
 
 impl Probe {
     /// Goes on with the request under way. Returns whether the door answered just now.
-    pub(super) fn turn(&mut self, now: Duration) -> bool {
+    pub(super) fn turn(&mut self, spares: &mut Spares, now: Duration) -> bool {
         let (state, answered) = match std::mem::take(&mut self.state) {
-            State::Ready => (connect(now), false),
+            State::Ready => (self.connect(spares, now), false),
             State::Resting { until } if now < until => (State::Resting { until }, false),
-            State::Resting { .. } => (connect(now), false),
+            State::Resting { .. } => (self.connect(spares, now), false),
             State::Connecting { socket, at } => (ask(socket, at, now), false),
             State::Asked { socket, at } => hear(socket, at, now),
         };
         self.state = state;
         answered
     }
-}
 
-fn connect(now: Duration) -> State {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let Ok(socket) = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)
-    else {
-        return rest(now);
-    };
-    match rustix::net::connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, PROBE)) {
-        Ok(()) | Err(Errno::INPROGRESS) => State::Connecting { socket, at: now },
-        Err(_) => rest(now),
+    fn connect(&mut self, spares: &mut Spares, now: Duration) -> State {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let open = || socket_with(AddressFamily::INET, SocketType::STREAM, flags, None);
+        let socket = open().or_else(|_| {
+            spares.give();
+            open()
+        });
+        self.is_blind = socket.is_err();
+        let Ok(socket) = socket else {
+            return rest(now);
+        };
+        match rustix::net::connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, PROBE)) {
+            Ok(()) | Err(Errno::INPROGRESS) => State::Connecting { socket, at: now },
+            Err(_) => rest(now),
+        }
     }
 }
 

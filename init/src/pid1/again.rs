@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use rustix::io::Errno;
-
 use super::{Pid1, Stage};
 use crate::{boot::Action, guard, kmsg};
 
@@ -47,34 +45,6 @@ impl Pid1 {
     }
 }
 
-/// Descriptors held so that a role can be started, and the door with it, when PID 1 has no others.
-#[derive(Debug, Default)]
-pub(super) struct Spares(Vec<std::os::fd::OwnedFd>);
-
-impl Spares {
-    /// Takes as many as are missing. Whether all are there.
-    pub(super) fn take(&mut self) -> bool {
-        while self.are_short() {
-            match super::open("/dev/null", rustix::fs::OFlags::PATH) {
-                Ok(spare) => self.0.push(spare),
-                Err(Errno::INTR) => {}
-                Err(_) => return false,
-            }
-        }
-        true
-    }
-
-    /// Gives them to whoever opens something now.
-    pub(super) fn give(&mut self) {
-        self.0.clear();
-    }
-
-    /// Whether some are missing.
-    pub(super) fn are_short(&self) -> bool {
-        self.0.len() < SPARES
-    }
-}
-
 const AGAIN: Duration = Duration::from_secs(1);
 /// A start takes about a dozen for a moment.
-const SPARES: usize = 24;
+pub(super) const SPARES: usize = 24;

@@ -109,7 +109,11 @@ impl Pid1 {
         fds: &[(&OwnedFd, i32)],
         limits: Option<&Limits>,
     ) {
-        match self.spawn_helper(args, fds, limits) {
+        // A helper that can't be started would look like a disk that is gone.
+        self.spares.give();
+        let spawned = self.spawn_helper(args, fds, limits);
+        self.spares.take();
+        match spawned {
             Ok((child, cgroup, answer)) => {
                 let give_up_at = Some(super::now() + patience);
                 self.jobs.push(Job {
@@ -129,6 +133,7 @@ impl Pid1 {
     pub(super) fn start_shell(&mut self, tty: &OwnedFd, reply: SyncSender<Result<(), String>>) {
         self.helpers_started += 1;
         let group = format!("pilot/shell-{}", self.helpers_started);
+        self.spares.give();
         let spawned = new_cgroup(&group).and_then(|cgroup| {
             let folder = cgroup.open().map_err(|e| e.to_string())?;
             let child = supervise::spawn::Command {
@@ -144,6 +149,7 @@ impl Pid1 {
             };
             Ok((child.spawn().map_err(|e| e.to_string())?, cgroup))
         });
+        self.spares.take();
         match spawned {
             Ok((child, cgroup)) => {
                 let purpose = Purpose::Shell(reply);

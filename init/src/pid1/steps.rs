@@ -486,9 +486,7 @@ fn kernel_settings() -> Result<Begun, String> {
     {
         trouble.push(format!("Ctrl-Alt-Del: {errno}"));
     }
-    for group in ["pilot/helpers", "services"] {
-        trouble.extend(super::start::make_cgroup(group).err());
-    }
+    trouble.extend(super::start::make_cgroup("pilot/helpers").err());
     let protected = Limits {
         memory_low: Some(OWN_MEMORY),
         ..Limits::default()
@@ -496,6 +494,7 @@ fn kernel_settings() -> Result<Begun, String> {
     let group = super::start::make_cgroup(OWN_GROUP);
     let limited = group.and_then(|group| group.limit(&protected).map_err(|e| e.to_string()));
     trouble.extend(limited.err());
+    trouble.extend(limit_services().err());
     let own = format!("{}/{OWN_GROUP}/cgroup.procs", super::start::CGROUPS);
     trouble.extend(fs::write(&own, "0").err().map(|e| format!("{own}: {e}")));
     if trouble.is_empty() {
@@ -503,6 +502,18 @@ fn kernel_settings() -> Result<Begun, String> {
     } else {
         Err(trouble.join("; "))
     }
+}
+
+/// All services together leave processes and threads for the box's own: for its console and door.
+fn limit_services() -> Result<(), String> {
+    let all = fs::read_to_string("/proc/sys/kernel/threads-max").unwrap_or_default();
+    let all: u32 = all.trim().parse().unwrap_or(PID_MAX);
+    let limits = Limits {
+        pids_max: Some(all.min(PID_MAX) / 4 * 3),
+        ..Limits::default()
+    };
+    let services = super::start::make_cgroup("services")?;
+    services.limit(&limits).map_err(|e| e.to_string())
 }
 
 /// Whether what no driver has shown by now will not come any more.
@@ -540,6 +551,9 @@ const SETTINGS: &[(&str, &str)] = &[
     // A container's process needs pids; so do the box's own, whatever the container does.
     ("/proc/sys/kernel/pid_max", "131072"),
 ];
+
+/// What `pid_max` is set to above.
+const PID_MAX: u32 = 131_072;
 
 /// PID 1's own control group. liblxc makes containers' groups below that of PID 1, so that no limit
 /// of a service's group would hold for its container, unless PID 1's has this name: that one it takes

@@ -101,8 +101,16 @@ impl Frame<'_> {
         }
         Some(match i32_at(self.payload, 0).unwrap_or(0) {
             0 => Ok(()),
-            code => Err(rustix::io::Errno::from_raw_os_error(code.saturating_neg())),
+            code => Err(errno(code)),
         })
+    }
+}
+
+/// The kernel's negative number of an error; any other number is an error too.
+fn errno(code: i32) -> rustix::io::Errno {
+    match code.checked_neg() {
+        Some(number @ 1..=MAX_ERRNO) => rustix::io::Errno::from_raw_os_error(number),
+        _ => rustix::io::Errno::IO,
     }
 }
 
@@ -187,6 +195,8 @@ pub(crate) const APPEND: u16 = 0x800;
 const ERROR: u16 = 2;
 /// `NLMSG_DONE`.
 pub(crate) const DONE: u16 = 3;
+/// The kernel's own bound (include/linux/err.h).
+const MAX_ERRNO: i32 = 4095;
 const HEADER_LEN: usize = 16;
 const ATTR_HEADER_LEN: usize = 4;
 /// `NLA_F_NESTED`.
@@ -220,6 +230,11 @@ mod tests {
         let refused = Request::new(ERROR, 0, &(-17i32).to_ne_bytes()).numbered(1);
         let frame = frames(&refused).next().expect("frame");
         assert_eq!(frame.verdict(), Some(Err(rustix::io::Errno::EXIST)));
+        for strange in [1, i32::MIN, -70_000] {
+            let refused = Request::new(ERROR, 0, &i32::to_ne_bytes(strange)).numbered(1);
+            let frame = frames(&refused).next().expect("frame");
+            assert_eq!(frame.verdict(), Some(Err(rustix::io::Errno::IO)));
+        }
         let accepted = Request::new(ERROR, 0, &[0; 4]).numbered(1);
         assert_eq!(
             frames(&accepted).next().expect("frame").verdict(),

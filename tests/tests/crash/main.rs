@@ -6,7 +6,10 @@
 
 mod client;
 mod likeness;
+mod logging;
 mod network;
+mod reserves;
+mod signs;
 mod succession;
 mod sweep;
 mod upgrade;

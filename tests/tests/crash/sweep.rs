@@ -13,16 +13,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use boards::web;
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
 use tests::{
     native::Native,
     netns::until,
     strace::{Fault, Tracer, name_of},
 };
 
-use super::succession;
+use super::{
+    signs::{console_answers, end, is_up},
+    succession,
+};
 
 #[test]
 fn calls_of_a_boot_fail_and_the_box_comes_up() -> Result<()> {
@@ -205,31 +205,6 @@ fn fails(native: &Native, thread: &str, (_, happens): Occasion, fault: &Fault) -
     Ok(injected)
 }
 
-/// Door, manager and PID 1 answer.
-fn is_up(native: &Native) -> bool {
-    let health = native
-        .machine()
-        .within(|| web::http(PROBE, "localhost", "/health", ANSWER));
-    health.is_ok_and(|response| response.status == 200)
-        && native.call("box.status", &json!({}), ANSWER).is_ok()
-}
-
-fn console_answers(native: &Native) -> bool {
-    let since = native.console().len();
-    native.type_line("status").is_ok() && native.expect(since, "front", ANSWER).is_ok()
-}
-
-/// Ends a role's process, which PID 1 then replaces.
-fn end(native: &Native, role: &str) -> Result<()> {
-    let mut pid = None;
-    until(PATIENCE, || {
-        pid = native.role(role).ok();
-        pid.is_some()
-    })?;
-    let pid = Pid::from_raw(pid.context("found above")?.cast_signed()).context("a pid")?;
-    Ok(kill_process(pid, Signal::KILL)?)
-}
-
 /// The number of a thread of PID 1's, as this machine counts.
 fn thread_of(native: &Native, name: &str) -> Result<u32> {
     let pid = native.pid1()?;
@@ -281,8 +256,6 @@ fn errors(call: &str) -> &'static [&'static str] {
 
 /// PID 1's first own deed is to note its own program.
 const FIRST_OF_OURS: &str = "/proc/self/exe";
-/// The door's plain port, for the guard.
-const PROBE: u16 = 7780;
 const SAMPLED: usize = 2;
 const SAMPLE_OF_BOOT: usize = 16;
 const SAMPLE_OF_STEADY: usize = 5;
@@ -292,6 +265,5 @@ const AT_ONCE: usize = 2;
 const WATCHED: Duration = Duration::from_secs(2);
 const MADE_WITHIN: Duration = Duration::from_secs(4);
 const CONSOLE_AFTER: Duration = Duration::from_secs(15);
-const ANSWER: Duration = Duration::from_secs(5);
 /// On a machine where everything else runs too.
 const PATIENCE: Duration = Duration::from_secs(120);
