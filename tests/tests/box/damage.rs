@@ -100,7 +100,7 @@ pub(crate) fn a_missing_network_card_is_told(vm: &mut Vm) -> Result<()> {
 }
 
 /// The code on a line of the console: two groups of five.
-fn code_in(line: &str) -> Option<&str> {
+pub(crate) fn code_in(line: &str) -> Option<&str> {
     let line = line.trim();
     let (first, second) = line.split_once('-')?;
     let is_group =
