@@ -5,8 +5,9 @@
 //! that is missing is an error now, not on the box.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -82,22 +83,26 @@ fn pack(staged: &Path, path: &Path, level: &str) -> Result<()> {
     fs::remove_dir_all(staged).with_context(|| staged.display().to_string())
 }
 
-/// The root at `root` with more preloaded packages, at `path`.
+/// The root at `root` with more files, or others, at `path`: each is put at its place below the
+/// root, with the mode that it has.
 ///
 /// # Errors
-/// When a package can't be read, or the tools for squashfs fail.
-pub fn with_packages(root: &Path, packages: &[&Path], path: &Path) -> Result<()> {
+/// When a file can't be read, or the tools for squashfs fail.
+pub fn with_files(root: &Path, files: &[(PathBuf, PathBuf)], path: &Path) -> Result<()> {
     let staged = path.with_extension("tree");
     fs::remove_dir_all(&staged).ok();
     let mut unpack = Command::new("unsquashfs");
     unpack.args(["-quiet", "-no-progress", "-no-xattrs", "-dest"]);
     tool::run(unpack.arg(&staged).arg(root))?;
-    for package in packages {
-        let name = package.file_name().context("a package without a name")?;
-        fs::copy(package, staged.join(PACKAGES).join(name))
-            .with_context(|| package.display().to_string())?;
+    for (place, file) in files {
+        fs::copy(file, staged.join(place)).with_context(|| file.display().to_string())?;
     }
     pack(&staged, path, QUICK)
+}
+
+/// The place in the root of a package that comes with it.
+pub fn package(name: &OsStr) -> PathBuf {
+    Path::new(PACKAGES).join(name)
 }
 
 /// Busybox and a link for each of its applets; `init` is ours.
@@ -140,7 +145,7 @@ fn skeleton(tree: &mut Tree) {
 }
 
 fn ours(tree: &mut Tree, binaries: &Binaries, preloaded: &[&Path]) -> Result<()> {
-    tree.file("usr/lib/pilotlight/init", 0o755, &binaries.init);
+    tree.file(INIT, 0o755, &binaries.init);
     tree.file("usr/lib/pilotlight/agent", 0o755, &binaries.agent);
     tree.file("usr/lib/pilotlight/monitor", 0o755, &binaries.monitor);
     tree.file("usr/bin/pilot", 0o755, &binaries.pilot);
@@ -246,6 +251,9 @@ const LINKS: &[(&str, &str)] = &[
     ("var/run", "/run"),
     ("var/tmp", "/tmp"),
 ];
+
+/// Where PID 1 and the roles are.
+pub const INIT: &str = "usr/lib/pilotlight/init";
 
 /// Where packages are that come with the root.
 const PACKAGES: &str = "usr/share/pilotlight/packages";

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use boards::{
     accel::Accel,
     artifacts::Artifacts,
@@ -16,6 +16,8 @@ use boards::{
     qemu::{Drive, Machine},
     root,
 };
+
+use crate::native;
 
 /// A box that can be booted, again and again from the same disk.
 pub struct Kit {
@@ -46,15 +48,40 @@ impl Kit {
         name: &str,
         make: impl FnOnce(&Artifacts, &Path) -> Result<Vec<PathBuf>>,
     ) -> Result<Self> {
+        Self::with_files(name, |artifacts, folder| {
+            let packages = make(artifacts, folder)?;
+            let place = |package: PathBuf| {
+                let name = package.file_name().context("a package without a name")?;
+                Ok((root::package(name), package))
+            };
+            packages.into_iter().map(place).collect()
+        })
+    }
+
+    /// The same with an `init` that obeys fault injection, and more files in the root, each with
+    /// its place.
+    ///
+    /// # Errors
+    /// As [`Kit::new`].
+    pub fn with_faults(name: &str, files: Vec<(PathBuf, PathBuf)>) -> Result<Self> {
+        Self::with_files(name, |_, _| {
+            let init = (PathBuf::from(root::INIT), native::init_with_faults()?);
+            Ok(files.into_iter().chain([init]).collect())
+        })
+    }
+
+    fn with_files(
+        name: &str,
+        make: impl FnOnce(&Artifacts, &Path) -> Result<Vec<(PathBuf, PathBuf)>>,
+    ) -> Result<Self> {
         let artifacts = Artifacts::shared()?;
         let folder = Folder::new(name)?;
-        let packages = make(&artifacts, &folder.0)?;
-        let packages: Vec<&Path> = packages.iter().map(PathBuf::as_path).collect();
+        let files = make(&artifacts, &folder.0)?;
         let own_root = folder.0.join("root.squashfs");
-        let root = match packages.as_slice() {
+        let root = match files.as_slice() {
             [] => &artifacts.root,
-            packages => {
-                root::with_packages(&artifacts.root, packages, &own_root)?;
+            files => {
+                root::with_files(&artifacts.root, files, &own_root)?;
                 &own_root
             }
         };

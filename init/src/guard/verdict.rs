@@ -229,7 +229,7 @@ impl Case {
         };
         let wanted = of_it().count();
         let still = of_it().filter(|s| s.is_still(now, silence.part)).count();
-        let burning = of_it().filter(|seen| seen.burns()).count();
+        let burning = of_it().filter(|s| s.burns(silence.part)).count();
         if wanted > 0 && still == wanted && lasted >= limits.blocked {
             return Some(cause(Finding::Blocked));
         }
@@ -253,8 +253,13 @@ impl Seen {
         self.now.state != b'R' && !honest && now.saturating_sub(self.still_since) >= enough
     }
 
-    fn burns(&self) -> bool {
-        self.now.state == b'R' && self.now.cpu.saturating_sub(self.cpu_at_first) >= BURNT_NS
+    fn burns(&self, part: Part) -> bool {
+        let enough = if part == Part::Door {
+            BURNT_BY_DOOR_NS
+        } else {
+            BURNT_NS
+        };
+        self.now.state == b'R' && self.now.cpu.saturating_sub(self.cpu_at_first) >= enough
     }
 }
 
@@ -269,6 +274,10 @@ const STILL: Duration = Duration::from_millis(300);
 const STILL_ON_DISK: Duration = Duration::from_secs(5);
 /// So much CPU must one have used during the silence to count as burning.
 const BURNT_NS: u64 = 300_000_000;
+/// The same of the door. It answers within two turns of its loop, which an emulated processor takes
+/// some hundred milliseconds for when all is handshakes; on a starved box those take seconds, and a
+/// door that is replaced for it breaks all that it was about to answer.
+const BURNT_BY_DOOR_NS: u64 = 1_500_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -350,6 +359,15 @@ mod tests {
             judge(Part::Spawn, None, burning),
             Some((3000, Finding::Busy))
         );
+    }
+
+    #[test]
+    fn a_door_that_spins_is_found_and_one_with_a_tenth_of_a_cpu_is_left_alone() {
+        let spins = |ms| vec![thread(1, "door", b'R', ms)];
+        assert_eq!(judge(Part::Door, None, spins), Some((3000, Finding::Busy)));
+        let starved = |ms: u64| vec![thread(1, "door", b'R', ms / 10)];
+        let found = judge(Part::Door, None, starved);
+        assert_eq!(found.map(|(ms, _)| ms > 15_000), Some(true), "{found:?}");
     }
 
     #[test]

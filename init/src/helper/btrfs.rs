@@ -17,7 +17,7 @@ pub(super) fn make(device: &Path) -> Result<(), HelperError> {
         "--label",
         LABEL,
     ];
-    let known = tool::run("mkfs.btrfs", &["-O", "list-all"], QUICK)?;
+    let known = tool::run("mkfs.btrfs", &["-O", "list-all"], MAKING)?;
     let features: &[&str] = if known.contains("squota") {
         &["-O", "squota"]
     } else {
@@ -42,7 +42,8 @@ pub(super) fn make_subvolume(path: &Path) -> Result<(), HelperError> {
 /// The label of the data file system, as of its partition.
 const LABEL: &str = "pilot-data";
 
-/// mkfs writes little, but discards the whole disk first, which slow cards take long for.
+/// mkfs writes little, but discards the whole disk first, which slow cards take long for. A starved
+/// box was seen to take half a minute to start it at all, and without data it runs no service.
 const MAKING: Duration = Duration::from_secs(120);
 
 /// These write a few blocks; a disk that takes longer is failing.

@@ -3,6 +3,7 @@
 
 mod container;
 mod damage;
+mod faults;
 mod guest;
 mod kernel;
 mod orphans;

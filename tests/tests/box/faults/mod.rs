@@ -1,0 +1,86 @@
+//! A box whose `init` obeys fault injection: what no box meets in its life, on purpose.
+
+mod client;
+mod crashes;
+mod stalls;
+mod watchdog;
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Result, ensure};
+use boards::web::Trust;
+use tests::{kit::Kit, vm::Vm};
+
+use self::crashes::Gaps;
+
+/// A few of each, in one boot; the last ends in a reset.
+#[test]
+#[ignore = "not run often enough on a busy machine yet"]
+fn a_box_made_to_fail_goes_on() -> Result<()> {
+    let (mut vm, trust) = boot("faults")?;
+    stalls::each_is_cured(&mut vm, &trust, &["condvar", "waker", "busy-all"], false)?;
+    let mut gaps = Gaps::default();
+    let of_pid_1 = [
+        "segv:main",
+        "abort:net",
+        "overflow:console",
+        "alloc:guard",
+        "segv:net",
+    ];
+    crashes::of_pid_1(&mut vm, &trust, &all("init", &of_pid_1), &mut gaps)?;
+    let of_front = all("front", &["segv:door", "alloc:main"]);
+    crashes::of_front(&mut vm, &trust, (&of_front, 0), &mut gaps)?;
+    gaps.print();
+    watchdog::a_frozen_guard_has_the_box_reset(&mut vm)?;
+    ensure!(!vm.said().contains("Kernel panic"), "the kernel panicked");
+    vm.kill()
+}
+
+/// Four kinds in each thread, four times over; those of the front so far apart that it is forgiven.
+#[test]
+#[ignore = "takes an hour"]
+fn a_hundred_crashes_are_outlived() -> Result<()> {
+    let (mut vm, trust) = boot("crashes")?;
+    let mut gaps = Gaps::default();
+    let each = |threads: &[&str]| -> Vec<String> {
+        let kinds = ["segv", "abort", "overflow", "alloc"];
+        let of = |thread: &&str| kinds.map(|kind| format!("{kind}:{thread}"));
+        threads.iter().flat_map(of).collect()
+    };
+    let mut of_pid_1 = each(&["main", "net", "guard", "console"]);
+    of_pid_1.push("all:main".to_owned());
+    let of_pid_1: Vec<_> = of_pid_1.iter().map(String::as_str).collect();
+    let of_front = each(&["main", "door"]);
+    let of_front: Vec<_> = of_front.iter().map(String::as_str).collect();
+    for _ in 0..4 {
+        crashes::of_pid_1(&mut vm, &trust, &all("init", &of_pid_1), &mut gaps)?;
+        crashes::of_front(&mut vm, &trust, (&all("front", &of_front), 65), &mut gaps)?;
+    }
+    gaps.print();
+    ensure!(gaps.count() == 100, "{} crashes", gaps.count());
+    crashes::too_fast(&mut vm, &trust)?;
+    vm.kill()
+}
+
+#[test]
+#[ignore = "takes half an hour"]
+fn every_stall_is_cured_in_the_box_and_no_request_is_lost() -> Result<()> {
+    let (mut vm, trust) = boot("stalls")?;
+    stalls::each_is_cured(&mut vm, &trust, &stalls::ALL, true)?;
+    vm.kill()
+}
+
+fn boot(name: &str) -> Result<(Vm, Trust)> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/box/faults/crashes.sh");
+    let kit = Kit::with_faults(name, vec![(crashes::SCRIPT.into(), script)])?;
+    let vm = Vm::of(&kit)?;
+    let trust = vm.wait_for_service(BOOT)?;
+    Ok((vm, trust))
+}
+
+fn all(process: &str, crashes: &[&str]) -> Vec<crashes::Crash> {
+    let of = |crash: &&str| format!("{process}:{crash}");
+    crashes.iter().map(of).collect()
+}
+
+const BOOT: Duration = Duration::from_secs(900);
