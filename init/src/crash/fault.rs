@@ -49,8 +49,8 @@ pub fn listen() {
 
 /// Started as the monitor of a service, it lives, and that is all.
 pub fn if_monitor(called: &str) {
-    while called == "pilot-monitor" {
-        std::thread::sleep(std::time::Duration::from_secs(3600));
+    if called == "pilot-monitor" {
+        hang();
     }
 }
 
@@ -179,11 +179,7 @@ const KINDS: &[(&str, fn())] = &[
     ("bus", bus),
     ("double", segv),
     ("fpe", || raise(libc::SIGFPE)),
-    ("hang", || {
-        loop {
-            std::thread::sleep(std::time::Duration::from_secs(3600));
-        }
-    }),
+    ("hang", hang),
     ("ill", illegal),
     ("overflow", || {
         std::hint::black_box(recurse(0));
@@ -192,6 +188,12 @@ const KINDS: &[(&str, fn())] = &[
     ("segv", segv),
     ("tidy-segv", || raise(libc::SIGSEGV)),
 ];
+
+fn hang() {
+    loop {
+        std::thread::sleep(std::time::Duration::from_secs(3600));
+    }
+}
 
 fn segv() {
     // SAFETY: none: a fault is what is wanted, and the page at zero is never mapped.
