@@ -12,6 +12,7 @@ mod keeping;
 mod netview;
 mod publish;
 mod replace;
+mod retire;
 pub mod roles;
 mod shutdown;
 pub mod sockets;
@@ -51,6 +52,7 @@ use self::{
     jobs::{Job, Purpose},
     keeping::Written,
     replace::Replaced,
+    retire::Retiring,
     roles::Role,
     shutdown::Down,
     sockets::Sockets,
@@ -88,6 +90,7 @@ pub struct Pid1 {
     empty_groups: Vec<Cgroup>,
     replaced: Replaced,
     left_behind: Vec<u32>,
+    retiring: Vec<Retiring>,
     more_to_reap: bool,
     down: Option<Down>,
 
@@ -266,6 +269,7 @@ impl Pid1 {
             empty_groups: Vec::new(),
             replaced: Replaced::default(),
             left_behind: Vec::new(),
+            retiring: Vec::new(),
             more_to_reap: false,
             down: None,
             signals: watched_signals()?,
@@ -360,6 +364,7 @@ impl Pid1 {
         self.advance_boot(now);
         self.do_what_is_due(now);
         self.watch_data(now);
+        self.end_retired(now);
         self.watch_upgrade(now);
         self.advance_shutdown(now);
         self.empty_groups.retain(|group| group.remove().is_err());

@@ -158,6 +158,9 @@ impl Pid1 {
         if let Some(record) = records::read(&state, Tag::Upgrade, 1) {
             self.inherit_upgrade(record, now);
         }
+        if let Some(records) = records::read(&state, Tag::Retiring, 1) {
+            self.inherit_retiring(records, now);
+        }
         let mut behind = Vec::new();
         for unit in units {
             behind.extend(self.inherit_unit(unit, from, now));
@@ -358,7 +361,7 @@ impl Pid1 {
             .filter_map(|unit| unit.life.pid())
             .chain(self.jobs.iter().map(|job| job.child.pid))
             .chain(self.left_behind.iter().copied())
-            .chain(self.retiring())
+            .chain(self.retiring_pids())
             .collect();
         let strays = children.into_iter();
         for pid in strays.filter(|pid| !known.contains(pid) && is_of_ours(*pid)) {
@@ -482,7 +485,7 @@ pub(super) fn relative(group: &Cgroup) -> String {
 }
 
 /// A group by a path that may be anything: only one of ours.
-fn own_group(path: &str) -> Option<Cgroup> {
+pub(super) fn own_group(path: &str) -> Option<Cgroup> {
     let first = path.split('/').next()?;
     let plain = path.split('/').all(|part| !part.is_empty() && part != "..");
     (["pilot", "services"].contains(&first) && plain && path.len() < MAX_GROUP)
