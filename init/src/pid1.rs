@@ -16,6 +16,7 @@ mod netview;
 mod owner;
 mod publish;
 mod replace;
+mod retire;
 pub mod roles;
 mod shutdown;
 pub mod sockets;
@@ -58,6 +59,7 @@ use self::{
     keeping::Written,
     owner::Owner,
     replace::Replaced,
+    retire::Retiring,
     roles::Role,
     shutdown::Down,
     sockets::Sockets,
@@ -95,6 +97,7 @@ pub struct Pid1 {
     empty_groups: Vec<Cgroup>,
     replaced: Replaced,
     left_behind: Vec<u32>,
+    retiring: Vec<Retiring>,
     more_to_reap: bool,
     down: Option<Down>,
 
@@ -340,6 +343,7 @@ impl Pid1 {
             empty_groups: Vec::new(),
             replaced: Replaced::default(),
             left_behind: Vec::new(),
+            retiring: Vec::new(),
             more_to_reap: false,
             down: None,
             signals: means.signals,
@@ -438,6 +442,7 @@ impl Pid1 {
         self.do_what_is_due(now);
         self.try_again(now);
         self.watch_data(now);
+        self.end_retired(now);
         self.watch_upgrade(now);
         self.advance_shutdown(now);
         self.empty_groups.retain(|group| group.remove().is_err());

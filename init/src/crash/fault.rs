@@ -71,9 +71,7 @@ pub fn links() -> Vec<String> {
 /// Started as the monitor of a service, it lives, and that is all.
 pub fn if_monitor(called: &str) {
     if called == "pilot-monitor" {
-        loop {
-            std::thread::sleep(std::time::Duration::from_secs(3600));
-        }
+        hang();
     }
 }
 
@@ -252,11 +250,7 @@ const KINDS: &[(&str, fn())] = &[
     ("bus", bus),
     ("double", segv),
     ("fpe", || raise(libc::SIGFPE)),
-    ("hang", || {
-        loop {
-            std::thread::sleep(std::time::Duration::from_secs(3600));
-        }
-    }),
+    ("hang", hang),
     ("ill", illegal),
     ("overflow", || {
         std::hint::black_box(recurse(0));
@@ -265,6 +259,12 @@ const KINDS: &[(&str, fn())] = &[
     ("segv", segv),
     ("tidy-segv", || raise(libc::SIGSEGV)),
 ];
+
+fn hang() {
+    loop {
+        std::thread::sleep(std::time::Duration::from_secs(3600));
+    }
+}
 
 fn segv() {
     // SAFETY: none: a fault is what is wanted, and the page at zero is never mapped.

@@ -20,6 +20,8 @@ pub enum Tag {
     Settled = 5,
     /// An upgrade to another binary.
     Upgrade = 6,
+    /// Fronts that finish what they have begun.
+    Retiring = 7,
 }
 
 /// The versions of the whole that this binary reads, oldest and newest. It writes them all, each

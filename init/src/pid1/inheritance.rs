@@ -158,6 +158,9 @@ impl Pid1 {
         if let Some(record) = records::read(&state, Tag::Upgrade, 1) {
             self.inherit_upgrade(record, now);
         }
+        if let Some(records) = records::read(&state, Tag::Retiring, 1) {
+            self.inherit_retiring(records, now);
+        }
         let mut behind = Vec::new();
         for unit in units {
             behind.extend(self.inherit_unit(unit, from, now));
@@ -359,7 +362,7 @@ impl Pid1 {
             .filter_map(|unit| unit.life.pid())
             .chain(self.jobs.iter().map(|job| job.child.pid))
             .chain(self.left_behind.iter().copied())
-            .chain(self.retiring())
+            .chain(self.retiring_pids())
             .collect();
         let strays = children.into_iter();
         for pid in strays.filter(|pid| !known.contains(pid) && is_of_ours(*pid)) {
@@ -483,7 +486,7 @@ pub(super) fn relative(group: &Cgroup) -> String {
 }
 
 /// A group by a path that may be anything: only one of ours.
-fn own_group(path: &str) -> Option<Cgroup> {
+pub(super) fn own_group(path: &str) -> Option<Cgroup> {
     is_own_group(path).then(|| make_cgroup(path).ok())?
 }
 

@@ -251,7 +251,8 @@ impl Pid1 {
         records::push(state, Tag::Units, 1, &self.name_units(naming))?;
         records::push(state, Tag::Jobs, 1, &self.name_jobs(naming))?;
         records::push(state, Tag::Settled, 1, &self.settled(naming))?;
-        records::push(state, Tag::Upgrade, 1, self.upgrade_record())
+        records::push(state, Tag::Upgrade, 1, self.upgrade_record())?;
+        records::push(state, Tag::Retiring, 1, &self.name_retiring())
     }
 
     fn settled(&self, naming: &mut Naming) -> SettledRecord<'_> {

@@ -13,17 +13,12 @@ use std::{
 
 use rustix::fs::{self, MemfdFlags};
 use serde::{Deserialize, Serialize};
-use supervise::{
-    cgroup::Cgroup,
-    status::{InitStatus, Notice, UpgradeState},
-    unit::Exit,
-};
+use supervise::status::{InitStatus, Notice, UpgradeState};
 
 use super::{
     Pid1, Stage,
     jobs::{INPUT_FD, Purpose},
     roles::Role,
-    table::Outbox,
 };
 use crate::{
     crash::{
@@ -47,7 +42,6 @@ pub(super) struct Upgrade {
     pub(super) answers: [bool; Role::ALL.len()],
     /// The role that is being replaced, and since when.
     replacing: Option<(Role, Duration)>,
-    retiring: Vec<Retiring>,
 }
 
 /// What of it is handed over.
@@ -61,17 +55,6 @@ pub(super) struct UpgradeRecord {
     /// How often PID 1 was executed anew because of a crash, or the like.
     crashes: u64,
     to_replace: Vec<Role>,
-    retiring: Vec<u32>,
-}
-
-/// A front that finishes what it has begun while its successor accepts.
-#[derive(Debug)]
-struct Retiring {
-    pid: u32,
-    group: Option<Cgroup>,
-    until: Duration,
-    /// Without it the role ends at once.
-    _control: Option<Outbox>,
 }
 
 impl Pid1 {
@@ -117,7 +100,10 @@ impl Pid1 {
             (&handover, candidate::HANDOVER_FD),
         ];
         self.start_job_within(Purpose::Upgrade, &["candidate"], CHECK_PATIENCE, &fds, None);
-        self.upgrade.candidate = Some(candidate);
+        // Unless the helper could not even be started.
+        if self.upgrade.record.state == UpgradeState::Checking {
+            self.upgrade.candidate = Some(candidate);
+        }
         Ok(())
     }
 
@@ -201,14 +187,6 @@ impl Pid1 {
 
     /// Goes on with what the predecessor was about.
     pub(super) fn inherit_upgrade(&mut self, record: UpgradeRecord, now: Duration) {
-        let until = now + RETIRE_PATIENCE;
-        let retiring = record.retiring.iter().map(|pid| Retiring {
-            pid: *pid,
-            group: None,
-            until,
-            _control: None,
-        });
-        self.upgrade.retiring = retiring.collect();
         self.upgrade.record = record;
         self.upgrade.record.crashes += u64::from(self.succession.is_of_a_failure());
         let UpgradeState::Unconfirmed { program } = &self.upgrade.record.state else {
@@ -230,7 +208,6 @@ impl Pid1 {
     /// Confirms a new binary that works, and replaces the roles that run the old one.
     pub(super) fn watch_upgrade(&mut self, now: Duration) {
         self.upgrade.turns += 1;
-        self.end_retired(now);
         match self.upgrade.record.state {
             UpgradeState::Unconfirmed { .. } if self.proves_itself(now) => self.confirm(now),
             UpgradeState::Replacing { .. } => self.replace_next(now),
@@ -302,7 +279,7 @@ impl Pid1 {
             let unit = self.table.get(&role.unit());
             let runs = unit.is_some_and(|unit| unit.life.is_running());
             let answers = role == Role::Logd || self.upgrade.answers[role.index()];
-            let works = runs && answers && self.upgrade.retiring.is_empty();
+            let works = runs && answers && self.retiring.is_empty();
             if !works && now.saturating_sub(since) < REPLACE_PATIENCE {
                 return;
             }
@@ -331,57 +308,6 @@ impl Pid1 {
                 program,
                 left: left as u32,
             },
-        }
-    }
-
-    /// Has the front finish what it has begun, while the next one accepts already.
-    pub(super) fn retire_front(&mut self, now: Duration) {
-        let Some(unit) = self.table.get_mut(&Role::Front.unit()) else {
-            return;
-        };
-        let Some(pid) = unit.life.pid().filter(|_| unit.life.is_running()) else {
-            unit.life.stop(true, RETIRE_PATIENCE, now);
-            return;
-        };
-        super::control::terminate(unit);
-        unit.life.stop(true, RETIRE_PATIENCE, now);
-        unit.life.ended(Exit::Code(0), now, 0);
-        unit.child = None;
-        self.upgrade.retiring.push(Retiring {
-            pid,
-            group: unit.cgroup.take(),
-            until: now + RETIRE_PATIENCE,
-            _control: unit.control.take(),
-        });
-        self.upgrade.record.retiring.push(pid);
-        self.vitals.role_ended(Role::Front);
-    }
-
-    /// Whether `pid` was a front that had nothing more to do than to finish.
-    pub(super) fn retired_ended(&mut self, pid: u32) -> bool {
-        let retiring = &mut self.upgrade.retiring;
-        let Some(at) = retiring.iter().position(|retiring| retiring.pid == pid) else {
-            return false;
-        };
-        let group = retiring.swap_remove(at).group;
-        self.upgrade.record.retiring.retain(|left| *left != pid);
-        self.empty_groups.extend(group);
-        true
-    }
-
-    /// The pids of those.
-    pub(super) fn retiring(&self) -> impl Iterator<Item = u32> + '_ {
-        self.upgrade.retiring.iter().map(|retiring| retiring.pid)
-    }
-
-    fn end_retired(&mut self, now: Duration) {
-        for retiring in &mut self.upgrade.retiring {
-            if now >= retiring.until {
-                retiring.until = now + RETIRE_PATIENCE;
-                if let Some(group) = &retiring.group {
-                    let _ = group.kill();
-                }
-            }
         }
     }
 }
@@ -416,5 +342,3 @@ const TURNS: u64 = 5;
 const GUARD_TICKS: Duration = Duration::from_secs(1);
 /// A role that does not come up does not keep the others on the old binary.
 const REPLACE_PATIENCE: Duration = Duration::from_secs(30);
-/// The door gives requests under way five seconds.
-const RETIRE_PATIENCE: Duration = Duration::from_secs(8);
