@@ -6,7 +6,6 @@ use mio::{Registry, event::Event};
 use slab::Slab;
 
 use super::{
-    buffer::Buffer,
     config::Upstream,
     engine,
     flow::Flow,
@@ -24,8 +23,6 @@ pub(super) struct Link {
     pub(super) is_connected: bool,
     /// Since when it has been in the pool.
     pub(super) idle_since: Instant,
-    /// The last read brought much, so the next will.
-    is_ample: bool,
     /// The wheel will ring for it.
     pub(super) is_armed: bool,
     /// The place takes nothing more, though it may still answer.
@@ -92,7 +89,6 @@ impl Links {
             owner: Some(owner),
             is_connected: matches!(place.upstream, Upstream::Unix(_)),
             idle_since: now,
-            is_ample: false,
             is_armed: false,
             is_deaf: false,
             is_shut: false,
@@ -168,8 +164,7 @@ impl Links {
 }
 
 impl Link {
-    /// Reads what the exchange has room for, given that twice `high` bytes may wait for the client;
-    /// how many bytes moved.
+    /// Reads what the exchange has room for, given that twice `high` bytes may wait for the client; how many bytes moved.
     pub(super) fn fill(
         &mut self,
         to: &mut Flow,
@@ -182,10 +177,13 @@ impl Link {
             if to.up.input.len() >= INPUT_HIGH || to.client.output.len() >= high * 2 {
                 break;
             }
-            match self.read(&mut to.up.input, scratch) {
+            match self.socket.read(&mut scratch[..READ]) {
                 Ok(None) => break,
                 Ok(Some(0)) => to.up.eof = true,
-                Ok(Some(count)) => moved += count,
+                Ok(Some(count)) => {
+                    to.up.input.push(&scratch[..count]);
+                    moved += count;
+                }
                 Err(_) => {
                     to.up.eof = true;
                     to.up.reset = true;
@@ -195,20 +193,6 @@ impl Link {
             to.up.moved = now;
         }
         moved
-    }
-
-    /// Reads once. Small answers go by `scratch`, so that they take no more memory than they need;
-    /// of a large one each piece is read to where it stays.
-    fn read(&mut self, to: &mut Buffer, scratch: &mut [u8]) -> io::Result<Option<usize>> {
-        let read = if self.is_ample {
-            self.socket.read_onto(to, READ)?
-        } else {
-            let read = self.socket.read(&mut scratch[..READ])?;
-            to.push(&scratch[..read.unwrap_or(0)]);
-            read
-        };
-        self.is_ample = read.map_or(self.is_ample, |count| count >= READ / 2);
-        Ok(read)
     }
 
     /// Writes what the exchange has for the place; how many bytes moved. After what `is_last` our

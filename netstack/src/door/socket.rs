@@ -1,17 +1,12 @@
 //! A stream socket with what is known of its readiness, so that no system call is made in vain.
 
-use std::{
-    io::{self, Read, Write},
-    os::fd::AsFd as _,
-};
+use std::io::{self, Read, Write};
 
 use mio::{
     Interest, Registry, Token,
     event::{Event, Source},
     net::{TcpStream, UnixStream},
 };
-
-use rustix::buffer::spare_capacity;
 
 use super::{buffer::Buffer, config::Upstream};
 
@@ -91,24 +86,16 @@ impl Socket {
             Stream::Tcp(stream) => stream.read(to),
             Stream::Unix(stream) => stream.read(to),
         };
-        let room = to.len();
-        self.have_read(result, room)
-    }
-
-    /// Reads what there is to the end of `to`, which is given `room` for it; else as [`Self::read`].
-    pub(super) fn read_onto(&mut self, to: &mut Buffer, room: usize) -> io::Result<Option<usize>> {
-        if !self.readable {
-            return Ok(None);
+        match result {
+            Ok(count) => {
+                self.readable = count > 0 && (count == to.len() || self.hung_up);
+                Ok(Some(count))
+            }
+            Err(error) => {
+                self.readable = error.kind() == io::ErrorKind::Interrupted;
+                not_now(error).map(|()| None)
+            }
         }
-        let tail = to.tail();
-        tail.reserve(room);
-        let room = tail.capacity() - tail.len();
-        let socket = match &self.stream {
-            Stream::Tcp(stream) => stream.as_fd(),
-            Stream::Unix(stream) => stream.as_fd(),
-        };
-        let result = rustix::io::read(socket, spare_capacity(tail)).map_err(io::Error::from);
-        self.have_read(result, room)
     }
 
     /// Lets `write` write; `None` when nothing can be taken now.
@@ -150,19 +137,6 @@ impl Socket {
             Stream::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
         };
-    }
-
-    fn have_read(&mut self, result: io::Result<usize>, room: usize) -> io::Result<Option<usize>> {
-        match result {
-            Ok(count) => {
-                self.readable = count > 0 && (count == room || self.hung_up);
-                Ok(Some(count))
-            }
-            Err(error) => {
-                self.readable = error.kind() == io::ErrorKind::Interrupted;
-                not_now(error).map(|()| None)
-            }
-        }
     }
 
     fn new(stream: Stream) -> Self {
