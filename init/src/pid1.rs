@@ -36,7 +36,10 @@ use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
 };
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    process::{Resource, getrlimit, setrlimit},
+};
 use supervise::{
     cgroup::Cgroup,
     control::Power,
@@ -149,6 +152,7 @@ pub fn run() -> ! {
     let stage = stage();
     let trouble = mounts::mount_all(mounts::KERNEL);
     crash::arm();
+    allow_descriptors();
     let (mut handover, succession) = succession::begin();
     let mut legacy = handover.as_mut().and_then(Legacy::of);
     if succession.generation == 0 {
@@ -185,6 +189,15 @@ pub fn run() -> ! {
             panicked(&mut panics, now());
         }
     }
+}
+
+/// Lets every process of the box have as many descriptors as it asks for, up to [`DESCRIPTORS`]: of
+/// the kernel's 4096 the door could give two each to two thousand clients. What a process has
+/// without asking stays as it is.
+fn allow_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.maximum = limit.maximum.map(|most| most.max(DESCRIPTORS));
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// Goes on after a panic, for a while; a bug that panics at every turn may be gone in a successor.
@@ -689,6 +702,8 @@ const GUARD_IS_DEAD_AFTER: Duration = Duration::from_secs(5);
 const FEED_EVERY: Duration = Duration::from_secs(1);
 const MODALIAS_PATIENCE: Duration = Duration::from_secs(60);
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
+/// Twice the door's connections, and as much again.
+const DESCRIPTORS: u64 = 65_536;
 /// A bug that panics at every turn must not also burn the CPU.
 const AFTER_PANIC: Duration = Duration::from_millis(100);
 /// More panics than this within [`PANICS_WITHIN`] are no accident.
