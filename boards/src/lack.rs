@@ -81,6 +81,19 @@ pub const TO_UNIT: &[Tool] = &[
 /// What suites take beside the box.
 pub const TO_PROVE: &[(&str, &[Tool])] = &[
     (
+        "bench",
+        &[
+            Tool {
+                program: "haproxy",
+                package: "haproxy",
+            },
+            Tool {
+                program: "nginx",
+                package: "nginx-light",
+            },
+        ],
+    ),
+    (
         "browser",
         &[
             Tool {

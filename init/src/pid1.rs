@@ -43,7 +43,10 @@ use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
 };
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    process::{Resource, getrlimit, setrlimit},
+};
 use supervise::{
     cgroup::Cgroup,
     control::Power,
@@ -193,6 +196,7 @@ fn begin() -> Pid1 {
     crash::arm();
     #[cfg(feature = "fault")]
     crash::fault::in_a_new_binary("as-pid-1");
+    allow_descriptors();
     let (mut handover, succession) = succession::begin();
     let mut legacy = handover.as_mut().and_then(Legacy::of);
     if succession.generation == 0 {
@@ -298,6 +302,15 @@ fn open_consoles(due: &mut Vec<PathBuf>, board: &Arc<Board>, to_main: &ToMain) {
             true
         }
     });
+}
+
+/// Lets every process of the box have as many descriptors as it asks for, up to [`DESCRIPTORS`]: of
+/// the kernel's 4096 the door could give two each to two thousand clients. What a process has
+/// without asking stays as it is.
+fn allow_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.maximum = limit.maximum.map(|most| most.max(DESCRIPTORS));
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// Goes on after a panic, for a while; a bug that panics at every turn may be gone in a successor.
@@ -835,6 +848,8 @@ const MODALIAS_PATIENCE: Duration = Duration::from_secs(60);
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 /// Attempts after which the consoles are opened though nothing else works.
 const MOST_BEGINNINGS: u64 = 3;
+/// Twice the door's connections, and as much again.
+const DESCRIPTORS: u64 = 65_536;
 /// A bug that panics at every turn must not also burn the CPU.
 const AFTER_PANIC: Duration = Duration::from_millis(100);
 /// More panics than this within [`PANICS_WITHIN`] are no accident.

@@ -17,7 +17,7 @@
 //! | `vhost`, `site` | which request goes where |
 //! | `page`, `emergency` | pages that the door makes itself |
 //! | `limits`, `census`, `ballast`, `wheel` | how much, for whom, and for how long |
-//! | `tls`, `secure`, `hello` | certificates; records; what a client asks for |
+//! | `tls`, `x25519`, `secure`, `hello` | certificates; keys; records; what a client asks for |
 //! | `access`, `buffer` | the access log; bytes |
 
 use std::{net::TcpListener, time::Instant};
@@ -57,6 +57,7 @@ mod tls;
 mod vhost;
 pub mod view;
 mod wheel;
+mod x25519;
 
 pub use command::{Command, Receiver, SendError, Sender, channel};
 pub use config::{DoorConfig, Identity, Route, RouteKind, Upstream};

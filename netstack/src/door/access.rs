@@ -5,17 +5,20 @@
 
 use std::{
     net::IpAddr,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
-use super::{page::Answer, request::Origin, request::Request};
+use super::{page::Answer, request::Origin, request::Request, vhost::Place};
 
 /// What the log tells of one request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Served {
-    place: String,
+    /// `None` when the door answers itself.
+    place: Option<Rc<Place>>,
     method: String,
-    path: String,
+    /// As it was asked for, unless that is longer than is written of it.
+    target: String,
     peer: Option<IpAddr>,
     status: Option<u16>,
     bytes: usize,
@@ -25,12 +28,20 @@ pub(super) struct Served {
 
 impl Served {
     /// A request to `place` that begins now.
-    pub(super) fn begin(request: &Request, origin: Origin, place: &str, now: Instant) -> Self {
-        let path = request.target.split('?').next().unwrap_or_default();
+    pub(super) fn begin(
+        request: Request,
+        origin: Origin,
+        place: Option<Rc<Place>>,
+        now: Instant,
+    ) -> Self {
+        let mut target = request.target;
+        if target.len() > MAX_PATH {
+            target = target.chars().take(MAX_PATH).collect();
+        }
         Self {
-            place: place.to_owned(),
-            method: request.method.clone(),
-            path: path.escape_default().take(MAX_PATH).collect(),
+            place,
+            method: request.method,
+            target,
             peer: Some(origin.peer),
             began: Some(now),
             ..Self::default()
@@ -39,7 +50,7 @@ impl Served {
 
     /// A request that the door answered itself.
     pub(super) fn by_door(request: Request, origin: Origin, answer: &Answer, now: Instant) -> Self {
-        let mut served = Self::begin(&request, origin, DOOR, now);
+        let mut served = Self::begin(request, origin, None, now);
         served.count(answer.len());
         served.end(Some(answer.status), now);
         served
@@ -48,9 +59,8 @@ impl Served {
     /// A request that was not understood.
     pub(super) fn refused(origin: Origin, status: u16, now: Instant) -> Self {
         Self {
-            place: DOOR.to_owned(),
             method: "-".to_owned(),
-            path: "-".to_owned(),
+            target: "-".to_owned(),
             peer: Some(origin.peer),
             status: Some(status),
             began: Some(now),
@@ -78,13 +88,10 @@ impl Served {
         let status = self
             .status
             .map_or_else(|| "gone".to_owned(), |status| status.to_string());
-        let Self {
-            place,
-            method,
-            path,
-            bytes,
-            ..
-        } = self;
+        let place = self.place.as_ref().map_or(DOOR, |place| &place.name);
+        let path = self.target.split('?').next().unwrap_or_default();
+        let path: String = path.escape_default().take(MAX_PATH).collect();
+        let Self { method, bytes, .. } = self;
         let took = self.took.as_millis();
         format!("{peer} {place} {method} {path} {status} {bytes} B {took} ms")
     }
@@ -148,11 +155,21 @@ const FAILURES_A_SECOND: u32 = 30;
 mod tests {
     use super::*;
 
+    fn place() -> Rc<Place> {
+        Rc::new(Place {
+            busy: Default::default(),
+            name: "demo".into(),
+            upstream: Default::default(),
+            is_dashboard: false,
+            kind: Default::default(),
+        })
+    }
+
     fn served(status: u16) -> Served {
         Served {
-            place: "demo".into(),
+            place: Some(place()),
             method: "GET".into(),
-            path: "/a".into(),
+            target: "/a?secret=b".into(),
             peer: Some([192, 0, 2, 1].into()),
             status: Some(status),
             bytes: 7,

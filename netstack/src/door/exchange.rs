@@ -84,7 +84,12 @@ enum Link {
 
 impl Exchange {
     /// An exchange that begins with asking for a connection.
-    pub(super) fn new(request: Request, place: Rc<Place>, origin: Origin, now: Instant) -> Self {
+    pub(super) fn new(
+        mut request: Request,
+        place: Rc<Place>,
+        origin: Origin,
+        now: Instant,
+    ) -> Self {
         Self {
             asked: Asked {
                 is_head: request.method == "HEAD",
@@ -100,8 +105,8 @@ impl Exchange {
             redialled: false,
             interims: 0,
             status: None,
-            served: Served::begin(&request, origin, &place.name, now),
-            request: request.body,
+            request: std::mem::replace(&mut request.body, Body::NONE),
+            served: Served::begin(request, origin, Some(Rc::clone(&place)), now),
             place,
         }
     }
@@ -299,9 +304,7 @@ impl Exchange {
         if self.asked.version == Version::Http2 {
             return flow.sections.push(response.section());
         }
-        let mut out = Vec::with_capacity(512);
-        response.write(self.asked, keep, &mut out);
-        flow.client.output.push(&out);
+        response.write(self.asked, keep, flow.client.output.tail());
     }
 
     fn body(&mut self, flow: &mut Flow) -> Progress {

@@ -1,5 +1,7 @@
 //! What request and response heads have in common: finding their end, and what is not passed on.
 
+use std::io::Write as _;
+
 use super::body::Body;
 
 /// Why a message is not taken, with the status that says so.
@@ -125,27 +127,28 @@ impl Connection {
         }
     }
 
-    /// Whether it declares `name` (in lower case) to be for the next hop only.
+    /// Whether it declares `name` to be for the next hop only.
     pub(super) fn names(&self, name: &str) -> bool {
-        self.fields.iter().any(|field| field == name)
+        let mut fields = self.fields.iter();
+        fields.any(|field| field.eq_ignore_ascii_case(name))
     }
 }
 
-/// Whether the field `name` (in lower case) is for the next hop only, by the standard's list.
+/// Whether the field `name` is for the next hop only, by the standard's list.
 pub(super) fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "http2-settings"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    )
+    let fields = [
+        "connection",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    fields.iter().any(|field| field.eq_ignore_ascii_case(name))
 }
 
 /// Appends `Name: value` and a line end.
@@ -154,6 +157,12 @@ pub(super) fn line(name: &str, value: &[u8], to: &mut Vec<u8>) {
     to.extend_from_slice(b": ");
     to.extend_from_slice(value);
     to.extend_from_slice(b"\r\n");
+}
+
+/// The same for a number.
+pub(super) fn number_line(name: &str, number: u64, to: &mut Vec<u8>) {
+    // Writing to memory does not fail.
+    let _ = write!(to, "{name}: {number}\r\n");
 }
 
 /// Splits the first of the lines that [`line`] wrote from the rest: name, value, rest.

@@ -7,7 +7,8 @@
 //!
 //! | module | concept |
 //! |---|---|
-//! | `connection` | frames in and out, windows, settings, the end of it all |
+//! | `connection` | streams and their turns, frames out, the end of it all |
+//! | `connection::incoming` | frames in: windows, settings, requests |
 //! | `stream` | one request and its answer |
 //! | `message` | a field section as a request |
 //! | `patience` | what a client may do that costs us and brings it nothing |

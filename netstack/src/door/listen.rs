@@ -10,6 +10,7 @@ use mio::{
     Interest, Registry,
     net::{TcpListener, TcpStream},
 };
+use rustix::net::sockopt::set_tcp_nodelay;
 use slab::Slab;
 
 use super::{
@@ -90,6 +91,9 @@ impl Listeners {
         registry: &Registry,
     ) -> io::Result<()> {
         socket.set_nonblocking(true)?;
+        // Answers are written whole; waiting to fill packets would only delay them. What is accepted
+        // has it from here. A failure costs speed and nothing else.
+        let _ = set_tcp_nodelay(&socket, true);
         let mut socket = TcpListener::from_std(socket);
         let vacant = self.all.vacant_entry();
         let key = vacant.key();

@@ -3,7 +3,7 @@
 //! Nothing of it is passed on by copying bytes that were not understood. A head that two servers
 //! might read differently is refused.
 
-use std::net::IpAddr;
+use std::{io::Write as _, net::IpAddr};
 
 use super::{
     body::Body,
@@ -131,7 +131,7 @@ impl Request {
             }
             Body::Length(0) if !matches!(self.method.as_str(), "POST" | "PUT" | "PATCH") => {}
             Body::Length(length) => {
-                head::line("Content-Length", length.to_string().as_bytes(), &mut out);
+                head::number_line("Content-Length", *length, &mut out);
             }
             Body::UntilClose => {}
         }
@@ -153,13 +153,16 @@ impl Request {
     fn forwarded(&self, origin: Origin, out: &mut Vec<u8>) {
         let (peer, host) = (origin.peer.to_canonical(), self.authority.as_str());
         let proto = if origin.is_tls { "https" } else { "http" };
-        let node = match peer {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("\"[{address}]\""),
+        let (open, close) = match peer {
+            IpAddr::V4(_) => ("", ""),
+            IpAddr::V6(_) => ("\"[", "]\""),
         };
-        let forwarded = format!("for={node};host=\"{host}\";proto={proto}");
-        head::line("Forwarded", forwarded.as_bytes(), out);
-        head::line("X-Forwarded-For", peer.to_string().as_bytes(), out);
+        // Writing to memory does not fail.
+        let _ = write!(
+            out,
+            "Forwarded: for={open}{peer}{close};host=\"{host}\";proto={proto}\r\n\
+             X-Forwarded-For: {peer}\r\n"
+        );
         head::line("X-Forwarded-Host", host.as_bytes(), out);
         head::line("X-Forwarded-Proto", proto.as_bytes(), out);
     }
@@ -178,7 +181,10 @@ struct Fields<'h> {
 
 impl<'h> Fields<'h> {
     fn gather(headers: &[httparse::Header<'h>], version: Version) -> Result<Self, Refusal> {
-        let mut fields = Self::default();
+        let mut fields = Self {
+            passed: Vec::with_capacity(512),
+            ..Self::default()
+        };
         for header in headers {
             if header.name.eq_ignore_ascii_case("connection") {
                 fields.connection.note(header.value);
@@ -191,26 +197,30 @@ impl<'h> Fields<'h> {
     }
 
     fn take(&mut self, header: &httparse::Header<'h>, version: Version) -> Result<(), Refusal> {
-        let value = header.value.trim_ascii();
-        let name = header.name.to_ascii_lowercase();
-        match name.as_str() {
-            "host" if self.host.is_some() => return Err(bad("There is more than one Host.")),
-            "host" => self.host = Some(value),
-            "content-length" => self.framing.content_length(value)?,
-            "transfer-encoding" if version == Version::Http10 => {
+        let (name, value) = (header.name, header.value.trim_ascii());
+        let is = |field: &str| name.eq_ignore_ascii_case(field);
+        if is("host") {
+            if self.host.replace(value).is_some() {
+                return Err(bad("There is more than one Host."));
+            }
+        } else if is("content-length") {
+            self.framing.content_length(value)?;
+        } else if is("transfer-encoding") {
+            if version == Version::Http10 {
                 return Err(bad("HTTP/1.0 has no Transfer-Encoding."));
             }
-            "transfer-encoding" => self.framing.transfer_encoding(value)?,
-            "upgrade" => self.upgrade = Some(value),
-            "expect" if !value.eq_ignore_ascii_case(b"100-continue") => return Err(EXPECTATION),
-            "expect" if version == Version::Http10 => {}
-            "expect" => {
-                self.expects = true;
-                head::line(header.name, value, &mut self.passed);
-            }
-            name if head::is_hop_by_hop(name) || self.connection.names(name) => {}
-            name if is_ours(name) => {}
-            _ => head::line(header.name, value, &mut self.passed),
+            self.framing.transfer_encoding(value)?;
+        } else if is("upgrade") {
+            self.upgrade = Some(value);
+        } else if is("expect") && !value.eq_ignore_ascii_case(b"100-continue") {
+            return Err(EXPECTATION);
+        } else if is("expect") && version == Version::Http10 {
+            // It had no such thing.
+        } else if is("expect") {
+            self.expects = true;
+            head::line(name, value, &mut self.passed);
+        } else if !head::is_hop_by_hop(name) && !self.connection.names(name) && !is_ours(name) {
+            head::line(name, value, &mut self.passed);
         }
         Ok(())
     }
@@ -289,10 +299,21 @@ fn split_target(
     Ok((authority.to_owned(), format!("{slash}{path}")))
 }
 
-/// Fields (in lower case) that only the door may write. An underscore is read as a dash, because
-/// many frameworks read it so.
+/// Fields that only the door may write. An underscore is read as a dash, because many frameworks
+/// read it so.
 fn is_ours(name: &str) -> bool {
-    let name = name.replace('_', "-");
+    let read = |byte: u8| match byte {
+        b'_' => b'-',
+        byte => byte.to_ascii_lowercase(),
+    };
+    let begins = |known: &str| {
+        name.len() >= known.len()
+            && name
+                .bytes()
+                .map(read)
+                .zip(known.bytes())
+                .all(|(a, b)| a == b)
+    };
     let ours = [
         "forwarded",
         "x-real-ip",
@@ -300,7 +321,8 @@ fn is_ours(name: &str) -> bool {
         "content-length",
         "transfer-encoding",
     ];
-    name.starts_with("x-forwarded-") || ours.contains(&name.as_str())
+    let is = |known: &&str| name.len() == known.len() && begins(known);
+    begins("x-forwarded-") || ours.iter().any(is)
 }
 
 /// Anything but another version of HTTP, which would smuggle requests past the door.

@@ -1,5 +1,7 @@
 //! A response's head: read from a service, and written anew for the client.
 
+use std::io::Write as _;
+
 use super::{
     body::{Body, Chunks},
     head::{self, Connection, Framing, Refusal, bad},
@@ -50,7 +52,7 @@ impl Response {
             reason: parsed.reason.unwrap_or_default().to_owned(),
             framing: Framing::default(),
             upgrade: None,
-            fields: Vec::new(),
+            fields: Vec::with_capacity(bytes.len()),
         };
         let mut connection = Connection::default();
         let all = parsed.headers.iter();
@@ -70,14 +72,14 @@ impl Response {
             Version::Http10 => "HTTP/1.0",
             Version::Http11 | Version::Http2 => "HTTP/1.1",
         };
-        let start = format!("{version} {} {}\r\n", self.status, self.reason);
-        out.extend_from_slice(start.as_bytes());
+        // Writing to memory does not fail.
+        let _ = write!(out, "{version} {} {}\r\n", self.status, self.reason);
         out.extend_from_slice(&self.fields);
         if !self.is_bodiless() {
             if self.framing.chunked {
                 head::line("Transfer-Encoding", b"chunked", out);
             } else if let Some(length) = self.framing.length {
-                head::line("Content-Length", length.to_string().as_bytes(), out);
+                head::number_line("Content-Length", length, out);
             }
         }
         match &self.upgrade {
@@ -98,8 +100,11 @@ impl Response {
         let mut out = Vec::with_capacity(self.fields.len() + 32);
         hpack::encode_status(self.status, &mut out);
         let mut rest = self.fields.as_slice();
+        let mut lower = Vec::new();
         while let Some((name, value, after)) = head::split_line(rest) {
-            hpack::encode(&name.to_ascii_lowercase(), value, &mut out);
+            lower.clear();
+            lower.extend(name.iter().map(u8::to_ascii_lowercase));
+            hpack::encode(&lower, value, &mut out);
             rest = after;
         }
         if let Some(length) = self.framing.length.filter(|_| !self.is_bodiless()) {
@@ -114,14 +119,16 @@ impl Response {
     }
 
     fn take(&mut self, header: &httparse::Header<'_>, hop: &Connection) -> Result<(), Refusal> {
-        let value = header.value.trim_ascii();
-        let name = header.name.to_ascii_lowercase();
-        match name.as_str() {
-            "content-length" => self.framing.content_length(value)?,
-            "transfer-encoding" => self.framing.transfer_encoding(value)?,
-            "upgrade" => self.upgrade = Some(value.to_vec()),
-            name if head::is_hop_by_hop(name) || hop.names(name) => {}
-            _ => head::line(header.name, value, &mut self.fields),
+        let (name, value) = (header.name, header.value.trim_ascii());
+        let is = |field: &str| name.eq_ignore_ascii_case(field);
+        if is("content-length") {
+            self.framing.content_length(value)?;
+        } else if is("transfer-encoding") {
+            self.framing.transfer_encoding(value)?;
+        } else if is("upgrade") {
+            self.upgrade = Some(value.to_vec());
+        } else if !head::is_hop_by_hop(name) && !hop.names(name) {
+            head::line(name, value, &mut self.fields);
         }
         Ok(())
     }

@@ -8,8 +8,10 @@ use std::io;
 
 use rustls::{
     HandshakeKind,
-    server::UnbufferedServerConnection,
-    unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus},
+    server::{ServerConnectionData, UnbufferedServerConnection},
+    unbuffered::{
+        ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
+    },
 };
 
 use super::{buffer::Buffer, tls};
@@ -45,38 +47,35 @@ impl Secure {
     /// # Errors
     /// The connection is of no more use. An alert that says why is among what is owed.
     pub(super) fn take(&mut self, bytes: &mut [u8], plain: &mut Buffer) -> io::Result<bool> {
-        match self.process(bytes, plain) {
-            Ok((used, is_last)) => {
-                self.keep(&bytes[used..])?;
-                Ok(is_last)
-            }
-            Err(error) => {
-                // What is left to say now is the alert.
-                let _ = self.process(&mut [], plain);
-                Err(io::Error::new(io::ErrorKind::InvalidData, error))
+        let (mut used, mut is_last, mut is_done) = (0, false, false);
+        while !is_done {
+            let step = self.step(&mut bytes[used..], plain);
+            used += step.used;
+            is_last |= step.is_last;
+            is_done = step.is_done;
+            if let Err(error) = step.result {
+                // What rustls has to say now is the alert; it must not read on.
+                self.step(&mut bytes[used..], plain);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
         }
+        self.keep(&bytes[used..])?;
+        Ok(is_last)
     }
 
     /// Enciphers `plain` into `out`, which must have room for [`OVERHEAD`] more; how long it is.
+    ///
+    /// # Errors
+    /// Nothing can be said any more.
     pub(super) fn encipher(&mut self, plain: &[u8], out: &mut [u8]) -> io::Result<usize> {
-        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
-        match state.map_err(io::Error::other)? {
-            ConnectionState::WriteTraffic(mut traffic) => {
-                traffic.encrypt(plain, out).map_err(io::Error::other)
-            }
-            _ => Err(io::ErrorKind::NotConnected.into()),
-        }
+        self.speak(|traffic| traffic.encrypt(plain, out))
     }
 
     /// Owes the client the word that nothing more will be said.
     pub(super) fn say_goodbye(&mut self) {
-        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
-        if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
-            let mut alert = [0; OVERHEAD];
-            if let Ok(length) = traffic.queue_close_notify(&mut alert) {
-                self.owed.push(&alert[..length]);
-            }
+        let mut alert = [0; OVERHEAD];
+        if let Ok(length) = self.speak(|traffic| traffic.queue_close_notify(&mut alert)) {
+            self.owed.push(&alert[..length]);
         }
     }
 
@@ -115,36 +114,52 @@ impl Secure {
         self.partial.capacity() + self.owed.held()
     }
 
-    /// Goes as far as `bytes` allow; how many of them are done with, and whether the client has said
-    /// its last word.
-    fn process(
-        &mut self,
-        bytes: &mut [u8],
-        plain: &mut Buffer,
-    ) -> Result<(usize, bool), rustls::Error> {
-        let (mut used, mut is_last) = (0, false);
-        loop {
-            let status = self.connection.process_tls_records(&mut bytes[used..]);
-            let (mut discard, mut is_done) = (status.discard, false);
-            match status.state? {
-                ConnectionState::ReadTraffic(mut traffic) => {
-                    while let Some(record) = traffic.next_record() {
-                        let record = record?;
-                        plain.push(record.payload);
-                        discard += record.discard;
+    /// One step through `bytes`.
+    fn step(&mut self, bytes: &mut [u8], plain: &mut Buffer) -> Step {
+        let status = self.connection.process_tls_records(bytes);
+        let mut step = Step {
+            used: status.discard,
+            is_last: false,
+            is_done: false,
+            result: Ok(()),
+        };
+        match status.state {
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                while let Some(record) = traffic.next_record() {
+                    match record {
+                        Ok(record) => {
+                            plain.push(record.payload);
+                            step.used += record.discard;
+                        }
+                        Err(error) => step.result = Err(error),
                     }
                 }
-                ConnectionState::EncodeTlsData(data) => encode(data, &mut self.owed),
-                // It is owed, and will be.
-                ConnectionState::TransmitTlsData(data) => data.done(),
-                ConnectionState::PeerClosed => is_last = true,
-                _ => is_done = true,
             }
-            used += discard;
-            if is_done {
-                return Ok((used, is_last));
-            }
+            Ok(ConnectionState::EncodeTlsData(data)) => encode(data, &mut self.owed),
+            // It is owed, and will be.
+            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+            Ok(ConnectionState::PeerClosed) => step.is_last = true,
+            Ok(_) => step.is_done = true,
+            Err(error) => step.result = Err(error),
         }
+        step
+    }
+
+    /// Has `say` say something. rustls is shown what it has seen of the next record, as ever.
+    fn speak(
+        &mut self,
+        say: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>) -> Result<usize, EncryptError>,
+    ) -> io::Result<usize> {
+        let UnbufferedStatus { discard, state, .. } =
+            self.connection.process_tls_records(&mut self.partial);
+        let said = match state.map_err(io::Error::other)? {
+            ConnectionState::WriteTraffic(mut traffic) => {
+                say(&mut traffic).map_err(io::Error::other)
+            }
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        };
+        self.partial.drain(..discard);
+        said
     }
 
     fn keep(&mut self, rest: &[u8]) -> io::Result<()> {
@@ -161,6 +176,17 @@ impl Secure {
     }
 }
 
+/// What came of one step.
+struct Step {
+    /// How many bytes are done with.
+    used: usize,
+    /// The client has said its last word.
+    is_last: bool,
+    /// Nothing more can be done with the bytes there are.
+    is_done: bool,
+    result: Result<(), rustls::Error>,
+}
+
 /// Appends a record of the handshake to `owed`.
 fn encode<D>(mut data: EncodeTlsData<'_, D>, owed: &mut Buffer) {
     let Err(EncodeError::InsufficientSize(size)) = data.encode(&mut []) else {
@@ -174,3 +200,133 @@ fn encode<D>(mut data: EncodeTlsData<'_, D>, owed: &mut Buffer) {
 pub(super) const MAX_PARTIAL: usize = 20 * 1024;
 /// What enciphering adds to 64 KiB at the most: 5 records' heads, nonces and tags, and a new key.
 pub(super) const OVERHEAD: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::ring};
+
+    use super::*;
+    use crate::{
+        ca::Authority,
+        door::{limits::SCRATCH, tls::Tls},
+    };
+
+    /// A client and the door's end, with nothing said yet.
+    fn pair() -> (ClientConnection, Secure) {
+        let now = std::time::SystemTime::now();
+        let ca = Authority::create("otter", now).unwrap();
+        let mut tls = Tls::throw_away().unwrap();
+        let identity = ca.issue(&["otter.local".to_owned()], now).unwrap();
+        tls.show(&identity).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(identity.chain_der[1].clone().into()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "otter.local".try_into().unwrap();
+        let client = ClientConnection::new(Arc::new(config), name).unwrap();
+        (client, tls.accept().unwrap())
+    }
+
+    /// Gives `bytes` in pieces, as the loop would.
+    fn give(secure: &mut Secure, bytes: &[u8], size: usize) -> io::Result<(Vec<u8>, bool)> {
+        let (mut scratch, mut plain) = (vec![0; SCRATCH], Buffer::default());
+        let mut is_last = false;
+        for piece in bytes.chunks(size) {
+            let kept = secure.put_back(&mut scratch);
+            let end = kept + piece.len();
+            scratch[kept..end].copy_from_slice(piece);
+            is_last |= secure.take(&mut scratch[..end], &mut plain)?;
+        }
+        Ok((plain.bytes().to_vec(), is_last))
+    }
+
+    /// Has both shake hands, the client's bytes coming in pieces.
+    fn shake(client: &mut ClientConnection, secure: &mut Secure, size: usize) {
+        while client.is_handshaking() || secure.is_handshaking() {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).unwrap();
+            give(secure, &bytes, size).unwrap();
+            tell(client, secure);
+        }
+    }
+
+    /// Gives the client what is owed to it.
+    fn tell(client: &mut ClientConnection, secure: &mut Secure) {
+        let owed = secure.owed();
+        client.read_tls(&mut owed.bytes()).unwrap();
+        owed.clear();
+        client.process_new_packets().unwrap();
+    }
+
+    #[test]
+    fn what_is_said_is_the_same_in_any_pieces() {
+        for size in [1, 7, 1000, 16 * 1024, 60_000] {
+            let (mut client, mut secure) = pair();
+            shake(&mut client, &mut secure, size);
+            let said: Vec<u8> = (0..50_000_u32).map(|n| n as u8).collect();
+            let mut bytes = Vec::new();
+            io::Write::write_all(&mut client.writer(), &said).unwrap();
+            client.send_close_notify();
+            while client.wants_write() {
+                client.write_tls(&mut bytes).unwrap();
+            }
+            let (plain, is_last) = give(&mut secure, &bytes, size).unwrap();
+            assert!(plain == said && is_last, "pieces of {size}");
+            secure.relax();
+            assert_eq!(secure.held(), 0, "nothing is kept");
+        }
+    }
+
+    #[test]
+    fn answers_are_enciphered_and_end_with_a_goodbye() {
+        let (mut client, mut secure) = pair();
+        shake(&mut client, &mut secure, 4096);
+        let answer = vec![b'x'; super::super::limits::READ];
+        let mut out = vec![0; SCRATCH];
+        let length = secure.encipher(&answer, &mut out).unwrap();
+        assert!(length <= answer.len() + OVERHEAD);
+        let (mut bytes, mut heard) = (&out[..length], Vec::new());
+        while !bytes.is_empty() {
+            client.read_tls(&mut bytes).unwrap();
+            let state = client.process_new_packets().unwrap();
+            let mut part = vec![0; state.plaintext_bytes_to_read()];
+            io::Read::read_exact(&mut client.reader(), &mut part).unwrap();
+            heard.extend(part);
+        }
+        assert_eq!(heard, answer);
+        secure.say_goodbye();
+        let owed = secure.owed();
+        client.read_tls(&mut owed.bytes()).unwrap();
+        assert!(client.process_new_packets().unwrap().peer_has_closed());
+    }
+
+    #[test]
+    fn nonsense_is_answered_with_an_alert_and_is_not_kept() {
+        let (mut client, mut secure) = pair();
+        shake(&mut client, &mut secure, 4096);
+        assert!(
+            give(&mut secure, &[23, 3, 3, 0, 17, 0], 6).is_ok(),
+            "a beginning"
+        );
+        assert!(give(&mut secure, &[0; 16], 16).is_err());
+        let mut owed = secure.owed().bytes();
+        client.read_tls(&mut owed).unwrap();
+        let told = client.process_new_packets();
+        assert!(
+            matches!(told, Err(rustls::Error::AlertReceived(_))),
+            "{told:?}"
+        );
+
+        let (_, mut endless) = pair();
+        let hello = [&[22, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff][..], &[0; 16_379]].concat();
+        let more = [&[22, 3, 1, 0x40, 0][..], &[0; 16_384]].concat();
+        assert!(give(&mut endless, &hello, 5000).is_ok());
+        assert!(give(&mut endless, &more, 5000).is_err());
+        assert!(endless.held() <= MAX_PARTIAL + 8192);
+    }
+}

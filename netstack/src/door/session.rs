@@ -402,9 +402,7 @@ impl Session {
     }
 
     fn answer(&mut self, answer: &Answer, is_head: bool, keep: bool) {
-        let mut out = Vec::new();
-        answer.write(is_head, keep, &mut out);
-        self.flow.client.output.push(&out);
+        answer.write(is_head, keep, self.flow.client.output.tail());
         self.phase = if keep {
             Phase::HEAD
         } else {

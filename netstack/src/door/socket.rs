@@ -27,9 +27,6 @@ enum Stream {
 impl Socket {
     /// A client's connection.
     pub(super) fn accepted(stream: TcpStream) -> Self {
-        // Answers are written whole; waiting to fill packets would only delay them. A failure
-        // costs speed and nothing else.
-        let _ = stream.set_nodelay(true);
         Self::new(Stream::Tcp(stream))
     }
 

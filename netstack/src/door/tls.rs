@@ -1,4 +1,4 @@
-//! TLS towards clients: rustls with ring, and an identity that can be changed at any time.
+//! TLS towards clients: rustls with ring (and graviola for X25519), and an identity that can be changed at any time.
 //!
 //! A new identity is a new configuration for new connections; live ones keep what they began with.
 //! So nothing is locked. Tickets and session cache are carried over.
@@ -6,14 +6,14 @@
 use std::{io, sync::Arc, time::SystemTime};
 
 use rustls::{
-    CipherSuite, ServerConfig,
+    CipherSuite, NamedGroup, ServerConfig,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
     server::UnbufferedServerConnection,
     sign::{CertifiedKey, SingleCertAndKey},
 };
 
-use super::{DoorError, config::Identity, secure::Secure};
+use super::{DoorError, config::Identity, secure::Secure, x25519};
 use crate::ca;
 
 /// What new TLS connections begin with.
@@ -34,6 +34,11 @@ impl Tls {
             let cheap = [CipherSuite::TLS13_AES_128_GCM_SHA256, ECDSA_AES_128];
             !cheap.contains(&suite.suite())
         });
+        for group in &mut provider.kx_groups {
+            if group.name() == NamedGroup::X25519 {
+                *group = x25519::group();
+            }
+        }
         let provider = Arc::new(provider);
         let key = certified(&identity, &provider)?;
         let mut config = ServerConfig::builder_with_provider(provider)

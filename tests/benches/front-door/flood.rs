@@ -1,6 +1,7 @@
 //! How long clients that are in wait for their answers while others storm the door.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -26,8 +27,6 @@ pub(crate) fn latency(contender: &Contender, time: Duration) -> Result<Sample> {
     let storm = {
         let (enough, to) = (Arc::clone(&enough), contender.address);
         thread::spawn(move || -> Result<(u64, Duration)> {
-            // Who measures goes before who storms.
-            let _ = rustix::process::nice(10);
             let config = client::config("http/1.1", Memory::Forgets)?;
             let mut storm = Storm::new(to, config, AT_ONCE)?;
             let began = Instant::now();
@@ -38,11 +37,17 @@ pub(crate) fn latency(contender: &Contender, time: Duration) -> Result<Sample> {
     thread::sleep(Duration::from_millis(100));
     let used = contender.used()?;
     let began = Instant::now();
-    let live = Live::begin(contender).and_then(|mut live| live.run(time * 2));
+    let to = contender.address;
+    let live = thread::spawn(move || -> Result<Vec<Duration>> {
+        // Who measures goes before who storms, where that is allowed.
+        let _ = rustix::process::nice(-10);
+        Live::begin(to)?.run(time * 2)
+    });
+    let live = live.join().map_err(|_| anyhow!("who measures panicked"));
     let (took, used) = (began.elapsed(), contender.used()? - used);
     enough.store(true, Ordering::Relaxed);
     let (made, stormed) = storm.join().map_err(|_| anyhow!("the storm panicked"))??;
-    let mut all = live?;
+    let mut all = live??;
     ensure!(all.len() > 100, "only {} answers", all.len());
     all.sort_unstable();
     let p99 = all[all.len() * 99 / 100];
@@ -66,7 +71,7 @@ struct Live {
 }
 
 impl Live {
-    fn begin(contender: &Contender) -> Result<Self> {
+    fn begin(to: SocketAddr) -> Result<Self> {
         let config = client::config("http/1.1", Memory::Forgets)?;
         let mut live = Self {
             poll: Poll::new()?,
@@ -76,7 +81,7 @@ impl Live {
             latencies: Vec::new(),
         };
         for nth in 0..CLIENTS {
-            let mut client = Client::begin(contender.address, nth, &config)?;
+            let mut client = Client::begin(to, nth, &config)?;
             let both = Interest::READABLE | Interest::WRITABLE;
             let registry = live.poll.registry();
             registry.register(&mut client.stream, Token(nth), both)?;

@@ -35,7 +35,11 @@ pub(super) enum Wrong {
 impl Section {
     /// Decodes `block`. What is too much is counted and dropped, so that the decoder stays right.
     pub(super) fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Self, BadSection> {
-        let mut section = Self::default();
+        let mut section = Self {
+            text: Vec::with_capacity(512),
+            ends: Vec::with_capacity(16),
+            ..Self::default()
+        };
         decoder.decode(block, |name, value| section.push(name, value))?;
         Ok(section)
     }
