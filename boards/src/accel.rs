@@ -14,6 +14,8 @@ pub enum Accel {
     Kvm,
     /// By translation: works everywhere, ten to fifty times slower.
     Tcg,
+    /// The same by one thread, as QEMU needs it to count instructions.
+    TcgCounted,
 }
 
 impl Accel {
@@ -30,6 +32,7 @@ impl Accel {
         match self {
             Self::Kvm => "kvm",
             Self::Tcg => "tcg,thread=multi",
+            Self::TcgCounted => "tcg,thread=single",
         }
     }
 }

@@ -78,6 +78,7 @@ fn pack(staged: &Path, path: &Path, level: &str) -> Result<()> {
         ])
         .args(["-mkfs-time", "0", "-all-time", "0", "-comp", "zstd"])
         .args(["-Xcompression-level", level])
+        .args(["-action", PLAIN])
         .env_remove("SOURCE_DATE_EPOCH");
     tool::run(&mut command)?;
     fs::remove_dir_all(staged).with_context(|| staged.display().to_string())
@@ -257,6 +258,10 @@ pub const INIT: &str = "usr/lib/pilotlight/init";
 
 /// Where packages are that come with the root.
 const PACKAGES: &str = "usr/share/pilotlight/packages";
+
+/// PID 1 and its roles are not compressed: the first of them runs when nothing is in memory yet, and
+/// unpacking what each page fault asks for took longer than all the rest of the way to an open door.
+const PLAIN: &str = "uncompressed @ pathname(usr/lib/pilotlight/init)";
 
 /// zstd's level where time counts and size does not.
 const QUICK: &str = "1";

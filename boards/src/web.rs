@@ -106,6 +106,28 @@ pub fn say(
     ask(&mut session.stream, text, deadline)
 }
 
+/// GET over a connection that is there already: by TLS if somebody is trusted.
+///
+/// # Errors
+/// When there is no whole answer within `patience`, or the certificate is not trusted.
+pub fn over(
+    mut socket: TcpStream,
+    host: &str,
+    path: &str,
+    trust: Option<&Trust>,
+    patience: Duration,
+) -> Result<Response> {
+    let deadline = Instant::now() + patience;
+    be_patient(&socket, deadline)?;
+    let Some(trust) = trust else {
+        return exchange(&mut socket, host, path, "close", deadline);
+    };
+    let name = ServerName::try_from(host.to_owned()).context("not a host name")?;
+    let connection = ClientConnection::new(Arc::clone(&trust.0), name)?;
+    let mut stream = StreamOwned::new(connection, socket);
+    exchange(&mut stream, host, path, "close", deadline)
+}
+
 /// Calls a method of the box's API over TLS, with the setup code for what changes something.
 ///
 /// # Errors
