@@ -155,8 +155,9 @@ impl Guard {
         }
         let mut silences = self.silences(role, &watch);
         silences.retain(now);
-        let silent_since = silences.all().map(|silence| silence.since).min();
-        self.vitals.role_is_silent(role, silent_since);
+        if watch.answered && silences.is_empty() {
+            self.vitals.role_works(role, now);
+        }
         if silences.is_empty() {
             self.is_steady(role, &mut watch, now);
         } else if !watch.condemned {

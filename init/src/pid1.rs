@@ -6,6 +6,7 @@
 
 mod control;
 mod estate;
+mod forwards;
 mod inheritance;
 mod jobs;
 mod keeping;
@@ -40,7 +41,7 @@ use nix::sys::{
 use rustix::event::{PollFd, PollFlags, Timespec};
 use supervise::{
     cgroup::Cgroup,
-    control::Power,
+    control::{Forward, Power},
     status::{DataState, NetSummary, Notice},
     unit::{Exit, UnitName},
 };
@@ -129,6 +130,7 @@ pub struct Pid1 {
     managers_notices: Vec<Notice>,
     log_tail: Vec<String>,
     owner: Owner,
+    forwards: Vec<Forward>,
     dirty: bool,
     publish_at: Duration,
     last_turn: Duration,
@@ -283,6 +285,7 @@ impl Pid1 {
             managers_notices: Vec::new(),
             log_tail: Vec::new(),
             owner: Owner::default(),
+            forwards: Vec::new(),
             dirty: true,
             publish_at: Duration::ZERO,
             last_turn: Duration::ZERO,

@@ -18,6 +18,8 @@ pub enum Tag {
     Jobs = 4,
     /// All else that `main` knows.
     Settled = 5,
+    /// Ports that are forwarded to services.
+    Forwards = 6,
 }
 
 /// Appends a record.

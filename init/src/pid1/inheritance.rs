@@ -121,6 +121,7 @@ impl Pid1 {
         };
         self.boot = boot;
         self.inherit_settled(settled, from);
+        self.forwards = records::read(&state, Tag::Forwards, 1).unwrap_or_default();
         let mut behind = Vec::new();
         for unit in units {
             behind.extend(self.inherit_unit(unit, from, now));

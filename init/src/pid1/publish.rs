@@ -33,17 +33,8 @@ impl Pid1 {
             notices: self.notices(now),
             log: self.log_tail.clone(),
             guard: crate::guard::report(&self.vitals),
-            manager_silence: self.manager_silence(now),
+            manager_silence: self.vitals.silence(Role::Manager, now),
             going_down: self.down.as_ref().map(|down| down.purpose().to_owned()),
-        }
-    }
-
-    fn manager_silence(&self, now: Duration) -> Option<Duration> {
-        let manager = self.table.get(&Role::Manager.unit())?;
-        if manager.life.is_running() {
-            self.vitals.silence(Role::Manager, now)
-        } else {
-            Some(manager.info(&Role::Manager.unit(), now).since)
         }
     }
 

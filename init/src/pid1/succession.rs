@@ -212,7 +212,8 @@ impl Pid1 {
         records::push(state, Tag::Sockets, 1, &self.name_estate(naming))?;
         records::push(state, Tag::Units, 1, &self.name_units(naming))?;
         records::push(state, Tag::Jobs, 1, &self.name_jobs(naming))?;
-        records::push(state, Tag::Settled, 1, &self.settled(naming))
+        records::push(state, Tag::Settled, 1, &self.settled(naming))?;
+        records::push(state, Tag::Forwards, 1, &self.forwards)
     }
 
     fn settled(&self, naming: &mut Naming) -> SettledRecord<'_> {
