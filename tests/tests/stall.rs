@@ -155,7 +155,7 @@ fn an_owner_gets_in_and_restarts_the_manager_while_it_is_stopped() -> Result<()>
         ensure!(owner.page()?.status == 303, "it is still in");
         Ok(())
     })?;
-    until(PATIENCE, || {
+    until(PATIENCE * 4, || {
         managers_generation(&native, &trust).is_ok_and(|now| now > before)
             && native.call("box.status", &json!({}), ANSWER).is_ok()
     })
