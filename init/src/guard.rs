@@ -173,8 +173,9 @@ impl Guard {
         self.look_for_its_first(&mut watch, now);
         let mut silences = self.silences(role, &watch);
         silences.retain(now);
-        let silent_since = silences.all().map(|silence| silence.since).min();
-        self.vitals.role_is_silent(role, silent_since);
+        if watch.answered && silences.is_empty() {
+            self.vitals.role_works(role, now);
+        }
         if silences.is_empty() {
             self.is_steady(role, &mut watch, now);
         } else if !watch.condemned {

@@ -7,6 +7,7 @@
 mod again;
 mod control;
 mod estate;
+mod forwards;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod inheritance;
@@ -49,7 +50,7 @@ use rustix::{
 };
 use supervise::{
     cgroup::Cgroup,
-    control::Power,
+    control::{Forward, Power},
     status::{DataState, NetSummary, Notice},
     unit::{Exit, UnitName},
 };
@@ -151,6 +152,7 @@ pub struct Pid1 {
     other_hostname: Option<String>,
     log_tail: Vec<String>,
     owner: Owner,
+    forwards: Vec<Forward>,
     dirty: bool,
     publish_at: Duration,
     last_turn: Duration,
@@ -401,6 +403,7 @@ impl Pid1 {
             other_hostname: None,
             log_tail: Vec::new(),
             owner: Owner::default(),
+            forwards: Vec::new(),
             dirty: true,
             publish_at: Duration::ZERO,
             last_turn: Duration::ZERO,

@@ -81,8 +81,8 @@ struct Run {
     generation: AtomicU64,
     started: AtomicU64,
     settled: AtomicBool,
-    /// Since when it has been silent; 0 while it is not.
-    silent_since: AtomicU64,
+    /// When this or an earlier run last worked as it should; 0 before the first.
+    worked: AtomicU64,
 }
 
 /// One run of a role.
@@ -131,7 +131,6 @@ impl Vitals {
     fn role_runs(&self, role: Role, pid: u32, generation: u64, now: Duration, settled: bool) {
         let run = &self.runs[role.index()];
         run.settled.store(settled, Ordering::Relaxed);
-        run.silent_since.store(0, Ordering::Relaxed);
         run.started.store(millis(now), Ordering::Relaxed);
         run.generation.store(generation, Ordering::Relaxed);
         run.pid.store(pid, Ordering::Release);
@@ -154,17 +153,18 @@ impl Vitals {
         })
     }
 
-    /// Since when `guard` has heard nothing of a role; not at all while it does.
-    pub fn role_is_silent(&self, role: Role, since: Option<Duration>) {
-        let since = since.map_or(0, |since| millis(since).max(1));
+    /// `guard` has seen a role work.
+    pub fn role_works(&self, role: Role, now: Duration) {
         let run = &self.runs[role.index()];
-        run.silent_since.store(since, Ordering::Relaxed);
+        run.worked.store(millis(now), Ordering::Relaxed);
     }
 
-    /// For how long a role has been silent, if it is.
+    /// For how long a role, whichever its run, has not worked as it did before; `None` while it
+    /// does, and before it ever did.
     pub fn silence(&self, role: Role, now: Duration) -> Option<Duration> {
-        let since = self.runs[role.index()].silent_since.load(Ordering::Relaxed);
-        (since != 0).then(|| now.saturating_sub(Duration::from_millis(since)))
+        let worked = self.runs[role.index()].worked.load(Ordering::Relaxed);
+        let silence = now.saturating_sub(Duration::from_millis(worked));
+        (worked != 0 && silence >= SILENT_AFTER).then_some(silence)
     }
 
     /// A step of the ladder was taken.
@@ -189,6 +189,9 @@ impl Vitals {
         ))
     }
 }
+
+/// `guard` looks ten times a second; on a loaded box it may have to wait for its turn.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)

@@ -40,7 +40,7 @@ mod thread;
 mod uplink;
 
 pub use self::{
-    config::{Addressing, Bridge, NetConfig},
+    config::{Addressing, Bridge, Forward, NetConfig, Transport},
     status::{FilterStatus, LeaseStatus, LinkStatus, NetStatus, ServicesStatus},
     thread::{NetError, NetHandle, spawn, spawn_prepared},
 };
@@ -59,4 +59,5 @@ pub const MODULES: &[&str] = &[
     "nft_chain_nat",
     "nft_ct",
     "nft_masq",
+    "nft_nat",
 ];

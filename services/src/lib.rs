@@ -23,6 +23,7 @@
 pub mod catalog;
 pub mod package;
 pub mod plan;
+pub mod ports;
 pub mod reader;
 pub mod reconcile;
 pub mod registry;

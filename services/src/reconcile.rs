@@ -6,13 +6,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, SocketAddrV4},
+    net::Ipv4Addr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use supervise::{
-    control::StartService,
+    control::{Forward, StartService},
     unit::{UnitInfo, UnitName, UnitState},
 };
 
@@ -20,6 +20,7 @@ use crate::{
     catalog::Found,
     package::{Package, Place, address},
     plan::Plan,
+    ports::{Ports, Route},
     registry::{Desired, Registry},
     view::{Heard, ServiceView},
 };
@@ -29,7 +30,7 @@ use crate::{
 pub struct Reconciler {
     place: Place,
     asked: BTreeMap<UnitName, (Asked, Instant)>,
-    routes: Option<(Vec<Route>, Instant)>,
+    routes: Option<(Ports, Instant)>,
     view: Vec<ServiceView>,
 }
 
@@ -58,19 +59,10 @@ pub enum Action {
     },
     /// Stop this unit and forget it.
     Stop(UnitName),
+    /// The ports that the kernel forwards to services, all of them.
+    Forwards(Vec<Forward>),
     /// The front door's routes to services, all of them.
     Routes(Vec<Route>),
-}
-
-/// Where the front door finds a service.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Route {
-    /// The service's id, the first label of its host name.
-    pub service: String,
-    /// Where it listens.
-    pub upstream: SocketAddrV4,
-    /// A port of the box's own that leads to it as well.
-    pub tls_port: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,10 +114,13 @@ impl Reconciler {
             }
         }
         let mut actions = Vec::new();
+        let ports = ports(&planned);
         for service in &planned {
             let unit = unit_of(&service.package.id, inputs.units);
             actions.extend(self.act(service, unit, inputs.now));
-            view.push(self.describe(service, unit, inputs));
+            let mut shown = self.describe(service, unit, inputs);
+            shown.refused = ports.refused.get(&service.package.id).cloned();
+            view.push(shown);
         }
         // A package that does not even tell its id may be any service's.
         let nameless = found
@@ -134,7 +129,7 @@ impl Reconciler {
         if !nameless {
             actions.extend(self.stop_vanished(&listed, inputs));
         }
-        actions.extend(self.route(&planned, inputs.now));
+        actions.extend(self.lead(ports, inputs.now));
         view.sort_by(|a, b| a.id.cmp(&b.id));
         self.view = view;
         actions
@@ -205,29 +200,20 @@ impl Reconciler {
         actions
     }
 
-    fn route(&mut self, planned: &[Planned], now: Instant) -> Option<Action> {
-        let mut taken = BTreeSet::new();
-        let mut routes = Vec::new();
-        let running = planned
-            .iter()
-            .filter(|service| service.desired == Desired::Run);
-        for service in running {
-            for interface in &service.package.spec.interfaces {
-                routes.push(Route {
-                    service: service.package.id.clone(),
-                    upstream: SocketAddrV4::new(service.address, interface.port),
-                    tls_port: interface.tls_port.filter(|port| taken.insert(*port)),
-                });
-            }
-        }
+    /// Says how the box's ports lead to services, if that is new or was said long ago.
+    fn lead(&mut self, ports: Ports, now: Instant) -> Vec<Action> {
         if let Some((before, at)) = &self.routes
-            && *before == routes
+            && *before == ports
             && now.saturating_duration_since(*at) < ROUTES_AGAIN
         {
-            return None;
+            return Vec::new();
         }
-        self.routes = Some((routes.clone(), now));
-        Some(Action::Routes(routes))
+        let actions = vec![
+            Action::Forwards(ports.forwards.clone()),
+            Action::Routes(ports.routes.clone()),
+        ];
+        self.routes = Some((ports, now));
+        actions
     }
 
     fn describe(
@@ -254,6 +240,19 @@ impl Reconciler {
             }
         }
     }
+}
+
+/// Who gets which of the box's ports: in the order of the packages, those that run.
+fn ports(planned: &[Planned]) -> Ports {
+    let mut ports = Ports::default();
+    let running = planned
+        .iter()
+        .filter(|service| service.desired == Desired::Run);
+    for service in running {
+        let package = &service.package;
+        ports.give(&package.id, service.address, &package.spec);
+    }
+    ports
 }
 
 fn unit_of<'a>(id: &str, units: &'a [UnitInfo]) -> Option<&'a UnitInfo> {

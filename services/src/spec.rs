@@ -57,7 +57,7 @@ pub struct DaemonSpec {
     pub restart: Restart,
 }
 
-/// An HTTP port of the container.
+/// A port of the container that others may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// Its name in addresses and the API.
@@ -68,8 +68,29 @@ pub struct Interface {
     pub port: u16,
     /// A port of the box's own on which the front door offers this interface alone, with TLS.
     pub tls_port: Option<u16>,
+    /// A port of the box's own that leads here as it is; [`Protocol::Tcp`] and [`Protocol::Udp`]
+    /// have one, and no other has.
+    pub external_port: Option<u16>,
+    /// What is spoken there.
+    pub protocol: Protocol,
     /// Who it is for.
     pub kind: InterfaceKind,
+}
+
+/// What is spoken on an interface's port, and so how the box leads others there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// HTTP; the front door speaks TLS for it.
+    #[default]
+    Http,
+    /// Anything over TCP; the kernel forwards a port of the box.
+    Tcp,
+    /// TLS with a certificate of the service's own; the front door passes it through by the name
+    /// that clients ask for.
+    Tls,
+    /// Anything over UDP; forwarded like TCP.
+    Udp,
 }
 
 /// Who an interface is for.
@@ -107,6 +128,17 @@ pub enum SpecError {
         /// The name.
         name: String,
     },
+    /// Two interfaces would be had by the service's name.
+    #[error(
+        "service.toml: the interfaces {one:?} and {other:?} would both be had by the service's name, \
+         and one of them with protocol \"tls\"; give one a tls_port"
+    )]
+    Name {
+        /// The one with protocol `tls`.
+        one: String,
+        /// Another.
+        other: String,
+    },
     /// There is nothing to run.
     #[error("service.toml names no daemon; add a [[daemon]] with a name")]
     NoDaemon,
@@ -128,17 +160,19 @@ impl ServiceSpec {
             "interfaces",
             file.interface.iter().map(|interface| interface.id.as_str()),
         )?;
+        let interfaces: Vec<Interface> = file
+            .interface
+            .into_iter()
+            .map(interface)
+            .collect::<Result<_, _>>()?;
+        disjoint(&interfaces)?;
         Ok(Self {
             daemons: file
                 .daemon
                 .into_iter()
                 .map(program::daemon)
                 .collect::<Result<_, _>>()?,
-            interfaces: file
-                .interface
-                .into_iter()
-                .map(interface)
-                .collect::<Result<_, _>>()?,
+            interfaces,
             volumes: volumes(file.volumes)?,
             limits: program::limits(file.limits)?,
             stop_timeout: match file.stop.timeout {
@@ -163,13 +197,77 @@ fn interface(table: table::InterfaceTable) -> Result<Interface, SpecError> {
         let expected = "a port from 1 to 65535 that the box does not use itself (22, 53, 80, 443)";
         return Err(wrong(key("tls_port"), port.to_string(), expected));
     }
+    external_port(&table)?;
     Ok(Interface {
+        external_port: table.external_port,
+        protocol: table.protocol,
         name: table.name.unwrap_or_else(|| table.id.clone()),
         id: table.id,
         port: table.port,
         tls_port: table.tls_port,
         kind: table.kind,
     })
+}
+
+/// Whether an interface has the ports of the box that its protocol needs, and no others.
+fn external_port(table: &table::InterfaceTable) -> Result<(), SpecError> {
+    let key = |key: &str| format!("interface.{key} of {:?}", table.id);
+    let forwarded = matches!(table.protocol, Protocol::Tcp | Protocol::Udp);
+    match (forwarded, table.external_port, table.tls_port) {
+        (true, None, _) => {
+            let expected = "the box's port from which protocol \"tcp\" or \"udp\" is forwarded";
+            Err(wrong(key("external_port"), String::new(), expected))
+        }
+        (true, Some(port), _) if port == 0 || OWN_FORWARDS.contains(&port) => {
+            let expected = "a port from 1 to 65535 that the box does not use itself \
+                            (22, 53, 67, 68, 80, 123, 443, 5353, 7780)";
+            Err(wrong(key("external_port"), port.to_string(), expected))
+        }
+        (true, Some(_), Some(port)) => {
+            let expected = "left out, as protocol \"tcp\" and \"udp\" do not go by the front door";
+            Err(wrong(key("tls_port"), port.to_string(), expected))
+        }
+        (false, Some(port), _) => {
+            let expected = "left out, or the protocol \"tcp\" or \"udp\"";
+            Err(wrong(key("external_port"), port.to_string(), expected))
+        }
+        (true, Some(_), None) | (false, None, _) => Ok(()),
+    }
+}
+
+/// Whether no two interfaces want the same port of the box, or a name that can't be shared.
+fn disjoint(interfaces: &[Interface]) -> Result<(), SpecError> {
+    let mut ports = BTreeSet::new();
+    for interface in interfaces {
+        let udp = interface.protocol == Protocol::Udp;
+        let port = interface.external_port.or(interface.tls_port);
+        if let Some(port) = port
+            && !ports.insert((udp, port))
+        {
+            let name = format!("{port} of the box");
+            let what = "interfaces with a port";
+            return Err(SpecError::Twice { what, name });
+        }
+    }
+    let named = |interface: &&Interface| {
+        let by_door = matches!(interface.protocol, Protocol::Http | Protocol::Tls);
+        by_door && interface.tls_port.is_none()
+    };
+    let tls = |interface: &&Interface| interface.protocol == Protocol::Tls;
+    let Some(one) = interfaces.iter().filter(named).find(tls) else {
+        return Ok(());
+    };
+    match interfaces
+        .iter()
+        .filter(named)
+        .find(|other| other.id != one.id)
+    {
+        None => Ok(()),
+        Some(other) => Err(SpecError::Name {
+            one: one.id.clone(),
+            other: other.id.clone(),
+        }),
+    }
 }
 
 fn volumes(table: BTreeMap<String, PathBuf>) -> Result<BTreeMap<String, PathBuf>, SpecError> {
@@ -224,6 +322,8 @@ const LONGEST_STOP: Duration = Duration::from_secs(600);
 
 /// Ports of the box itself, now or when it has the service that they are known for.
 const OWN_PORTS: [u16; 4] = [22, 53, 80, 443];
+/// The same for what is forwarded, whether over TCP or UDP; and the guard's own.
+const OWN_FORWARDS: [u16; 9] = [22, 53, 67, 68, 80, 123, 443, 5353, 7780];
 /// Made by the container's own start.
 const OWN_FOLDERS: [&str; 4] = ["/proc", "/sys", "/dev", "/.pilot"];
 

@@ -9,6 +9,7 @@ use crate::{
     package::Package,
     registry::Desired,
     report::{AgentReport, DaemonState, Health},
+    spec::Protocol,
 };
 
 /// One service on the dashboard and in the API.
@@ -36,6 +37,8 @@ pub struct ServiceView {
     pub health: Option<Health>,
     /// Whether it is to run.
     pub desired: Desired,
+    /// What of the box it asks for and does not get, as a sentence.
+    pub refused: Option<String>,
 }
 
 /// A port of a service.
@@ -47,6 +50,8 @@ pub struct PortView {
     pub port: u16,
     /// The port on the box's own front door, if it has one.
     pub tls_port: Option<u16>,
+    /// Whether a browser can open it.
+    pub is_web: bool,
 }
 
 /// How a service is.
@@ -108,6 +113,7 @@ impl ServiceView {
             restarts: 0,
             health: None,
             desired: Desired::Run,
+            refused: None,
         }
     }
 
@@ -124,6 +130,7 @@ impl ServiceView {
             name: interface.name.clone(),
             port: interface.port,
             tls_port: interface.tls_port,
+            is_web: matches!(interface.protocol, Protocol::Http | Protocol::Tls),
         };
         let daemons = heard
             .map(|heard| heard.report.daemons.as_slice())
@@ -147,6 +154,7 @@ impl ServiceView {
                 })
             }),
             desired,
+            refused: None,
         }
     }
 }

@@ -13,7 +13,8 @@ use services::{
     catalog::Found,
     package::{Package, PackageImage, Place},
     plan::FileIdentity,
-    reconcile::{Action, Inputs, Reconciler, Route},
+    ports::Route,
+    reconcile::{Action, Inputs, Reconciler},
     registry::{Desired, Registry},
     spec::ServiceSpec,
     view::ServiceState,
@@ -130,6 +131,7 @@ impl World {
             }
             Action::Stop(unit) => drop(self.units.remove(unit)),
             Action::Routes(routes) => self.routes.clone_from(routes),
+            Action::Forwards(_) => {}
         }
     }
 
@@ -210,7 +212,7 @@ proptest! {
         prop_assert_eq!(world.step(false), vec![], "it asks for nothing more");
         let starts = world.starts;
         world.happen(&Event::ReplaceManager);
-        let routes_only = world.step(false).iter().all(|action| matches!(action, Action::Routes(_)));
+        let routes_only = world.step(false).iter().all(|action| matches!(action, Action::Routes(_) | Action::Forwards(_)));
         prop_assert!(routes_only, "a new manager adopts what runs");
         prop_assert_eq!(world.starts, starts);
     }

@@ -146,3 +146,45 @@ fn the_readmes_example_is_a_service() {
     assert_eq!(spec.daemons[0].image, "main");
     assert_eq!(spec.interfaces[0].port, 80);
 }
+
+#[test]
+fn interfaces_that_can_not_be_led_to_are_refused_plainly() {
+    let spec =
+        |interfaces: &str| ServiceSpec::parse(&format!("[[daemon]]\nname = 'web'\n{interfaces}"));
+    let one = |keys: &str| spec(&format!("[[interface]]\nid = 'a'\nport = 5\n{keys}"));
+    let two = |first: &str, second: &str| {
+        spec(&format!(
+            "[[interface]]\nid = 'a'\nport = 5\n{first}\n[[interface]]\nid = 'b'\nport = 6\n{second}"
+        ))
+    };
+    let (tcp, udp) = (
+        "protocol = 'tcp'\nexternal_port = 2222",
+        "protocol = 'udp'\nexternal_port = 2222",
+    );
+    assert!(two(tcp, udp).is_ok());
+    assert!(two("protocol = 'tls'", "tls_port = 8443").is_ok());
+    for (wrong, said) in [
+        (one("protocol = 'tcp'"), "external_port"),
+        (
+            one("protocol = 'udp'\nexternal_port = 53"),
+            "does not use itself",
+        ),
+        (one("protocol = 'tcp'\nexternal_port = 0"), "a port from 1"),
+        (
+            one("protocol = 'tcp'\nexternal_port = 5\ntls_port = 6"),
+            "left out",
+        ),
+        (one("external_port = 5"), "left out, or the protocol"),
+        (one("protocol = 'sctp'"), "does not parse"),
+        (two(tcp, tcp), "2222 of the box"),
+        (two(tcp, "tls_port = 2222"), "2222 of the box"),
+        (two("protocol = 'tls'", ""), "by the service's name"),
+        (
+            two("protocol = 'tls'", "protocol = 'tls'"),
+            "by the service's name",
+        ),
+    ] {
+        let why = wrong.unwrap_err().to_string();
+        assert!(why.contains(said), "{why:?} does not say {said:?}");
+    }
+}

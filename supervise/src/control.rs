@@ -8,7 +8,7 @@
 use std::{
     io::{IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    net::IpAddr,
+    net::{IpAddr, SocketAddrV4},
     os::fd::{BorrowedFd, OwnedFd},
 };
 
@@ -49,6 +49,9 @@ pub const MAX_NOTICES: usize = 16;
 
 /// Bytes in the text of each of them.
 pub const MAX_NOTICE: usize = 400;
+
+/// Ports in a [`Request::Forwards`].
+pub const MAX_FORWARDS: usize = 128;
 
 /// Bytes in the secret of a [`Request::Unlock`].
 pub const MAX_SECRET: usize = 256;
@@ -115,6 +118,29 @@ pub enum Request {
         /// What is wanted.
         act: Act,
     },
+    /// Manager: the box's ports that lead to services as they are, all of them. Refused are those
+    /// that the box needs itself, and all that lead elsewhere than to a service.
+    Forwards(Vec<Forward>),
+}
+
+/// A port of the box that the kernel forwards to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// What is forwarded.
+    pub transport: Transport,
+    /// The box's port.
+    pub port: u16,
+    /// The service's address and port.
+    pub to: SocketAddrV4,
+}
+
+/// What a [`Forward`] forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
 }
 
 /// A text that is in no log.

@@ -268,18 +268,11 @@ impl Native {
     pub fn setup_code(&self) -> Result<String> {
         let since = self.console().len();
         self.type_line("setup-code")?;
-        let mut code = None;
-        until(ANSWER, || {
-            let said = self.console();
-            // Whole lines: the console may be in the middle of one.
-            let whole = said
-                .rfind('\n')
-                .map_or("", |end| &said[since.min(end)..end]);
-            code = whole.lines().find_map(owner::code_in).map(str::to_owned);
-            code.is_some()
-        })
-        .context("the console shows no setup code")?;
-        code.context("the console shows no setup code")
+        // What follows the code's own line.
+        self.expect(since, "Type it in the browser", ANSWER)?;
+        let said = self.console();
+        let code = said[since..].lines().find_map(owner::code_in);
+        Ok(code.context("the console shows no setup code")?.to_owned())
     }
 
     /// Types a line on the console.

@@ -18,7 +18,10 @@ use boards::{
     web::{self, Response, Trust},
 };
 
-use crate::kit::{Folder, Kit};
+use crate::{
+    kit::{Folder, Kit},
+    owner,
+};
 
 /// What the console has said, and the news of more.
 #[derive(Default)]
@@ -162,6 +165,16 @@ impl Vm {
             bail!("the console did not say {text:?} within {patience:?}");
         }
         Ok(heard[since..].to_owned())
+    }
+
+    /// The setup code, as the console shows it.
+    pub fn setup_code(&mut self) -> Result<String> {
+        let since = self.said().len();
+        self.type_line("setup-code")?;
+        // What follows the code's own line.
+        let said = self.expect(since, "Type it in the browser", CONSOLE)?;
+        let code = said.lines().find_map(owner::code_in);
+        Ok(code.context("the console shows no setup code")?.to_owned())
     }
 
     /// Runs a command in the recovery console's shell and gives what it printed.

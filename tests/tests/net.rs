@@ -3,7 +3,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
     path::Path,
     sync::mpsc::{Sender, channel},
     thread,
@@ -11,7 +11,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use netstack::net::{Addressing, FilterStatus, NetConfig, NetHandle, NetStatus};
+use netstack::net::{
+    Addressing, FilterStatus, Forward, NetConfig, NetHandle, NetStatus, Transport,
+};
 use tests::netns::{Dnsmasq, Machine, Net, lacks, until};
 
 /// A box with an uplink `up0` to a router's `lan0` at 192.168.50.1.
@@ -251,6 +253,72 @@ fn services_go_out_behind_the_box_and_nobody_comes_in() {
         );
         Ok(())
     });
+}
+
+#[test]
+fn a_forwarded_port_leads_to_its_service_and_no_other_does() {
+    test(
+        "a_forwarded_port_leads_to_its_service_and_no_other_does",
+        || {
+            let lab = Lab::new()?;
+            let _server = Dnsmasq::start(&lab.router, "lan0", "")?;
+            let to = |port| SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 2), port);
+            let forward = |transport, port, inner| Forward {
+                transport,
+                port,
+                to: to(inner),
+            };
+            let mut wanted = config();
+            let mut net = Net::start(&lab.the_box, wanted.clone())?;
+            net.wait_for("lease and filter", SOON, |status| {
+                leased(status).is_some() && status.gateway.is_some() && applied(status)
+            })?;
+            let outside = leased(&net.latest).context("a lease")?;
+            let one = service(&lab.the_box, 1)?;
+            let tcp = one.within(|| Ok(TcpListener::bind("0.0.0.0:7000")?))?;
+            let closed = one.within(|| Ok(TcpListener::bind("0.0.0.0:7001")?))?;
+            let udp = one.within(|| Ok(UdpSocket::bind("0.0.0.0:7002")?))?;
+            udp.set_read_timeout(Some(SOON))?;
+            wanted.forwards = vec![
+                forward(Transport::Tcp, 2222, 7000),
+                forward(Transport::Udp, 2222, 7002),
+            ];
+            net.handle.configure(wanted.clone())?;
+            until(SOON, || {
+                let rules = lab.the_box.run("nft list table ip pilot");
+                rules.is_ok_and(|rules| rules.contains("dnat to 10.77.0.2:7002"))
+            })?;
+
+            let router = IpAddr::from([192, 168, 50, 1]);
+            let reaches = |port: u16| {
+                let target = SocketAddr::from((outside, port));
+                lab.router
+                    .within(|| Ok(TcpStream::connect_timeout(&target, REACHED_WITHIN).is_ok()))
+            };
+            ensure!(reaches(2222)?, "the forwarded port leads nowhere");
+            let (_, peer) = tcp.accept()?;
+            ensure!(peer.ip() == router, "the service sees {peer}");
+            for port in [7000, 7001, 2223] {
+                ensure!(!reaches(port)?, "port {port} leads inside");
+            }
+            let client = lab.router.within(|| Ok(UdpSocket::bind("0.0.0.0:0")?))?;
+            client.set_read_timeout(Some(SOON))?;
+            client.send_to(b"ping", (outside, 2222))?;
+            let mut bytes = [0; 9];
+            let (length, peer) = udp.recv_from(&mut bytes)?;
+            ensure!(&bytes[..length] == b"ping" && peer.ip() == router, "{peer}");
+            udp.send_to(b"pong", peer)?;
+            let (length, peer) = client.recv_from(&mut bytes)?;
+            let from = SocketAddr::from((outside, 2222));
+            ensure!(&bytes[..length] == b"pong" && peer == from, "{peer}");
+
+            wanted.forwards.clear();
+            net.handle.configure(wanted)?;
+            until(SOON, || reaches(2222).is_ok_and(|reaches| !reaches))?;
+            drop(closed);
+            Ok(())
+        },
+    );
 }
 
 #[test]

@@ -155,7 +155,7 @@ fn an_owner_gets_in_and_restarts_the_manager_while_it_is_stopped() -> Result<()>
         ensure!(owner.page()?.status == 303, "it is still in");
         Ok(())
     })?;
-    until(PATIENCE, || {
+    until(PATIENCE * 4, || {
         managers_generation(&native, &trust).is_ok_and(|now| now > before)
             && native.call("box.status", &json!({}), ANSWER).is_ok()
     })
@@ -165,10 +165,13 @@ fn an_owner_gets_in_and_restarts_the_manager_while_it_is_stopped() -> Result<()>
 
 /// While the manager is silent: what anyone and what the owner can see.
 fn look_around(native: &Native, trust: &Trust, code: &str) -> Result<()> {
+    let mut last = Ok(Value::Null);
     until(PATIENCE, || {
-        heartbeat(native, trust).is_ok_and(|beat| beat["manager"]["silentMs"].is_u64())
+        last = heartbeat(native, trust);
+        last.as_ref()
+            .is_ok_and(|beat| beat["manager"]["silentMs"].is_u64())
     })
-    .context("the heartbeat does not tell of the silence")?;
+    .with_context(|| format!("the heartbeat does not tell of the silence: {last:?}"))?;
     let page = native.get(trust, "localhost", "/emergency")?.text();
     ensure!(
         page.contains("/emergency/in") && !page.contains("<pre>"),

@@ -2,12 +2,14 @@
 
 /** Asks every 2 s while the page is seen; calls `onBeat(silence)` with seconds, or null. */
 export function listen(onBeat) {
+  let asking = false;
   const ask = async () => {
-    if (document.hidden) return;
+    if (document.hidden || asking) return;
+    asking = true;
     onBeat(await beat().catch(() => null));
+    asking = false;
   };
   setInterval(ask, EVERY_MS);
-  addEventListener('pageshow', ask);
 }
 
 /** How long the manager has not answered, in whole seconds; null while it does, or nobody knows. */
@@ -22,6 +24,6 @@ async function beat() {
 }
 
 const EVERY_MS = 2000;
-const PATIENCE_MS = 10000;
+const PATIENCE_MS = 20000;
 // Shorter silences are those of any program that works hard.
 const WORTH_A_WORD_MS = 2000;

@@ -22,6 +22,8 @@ pub enum Tag {
     Upgrade = 6,
     /// Fronts that finish what they have begun.
     Retiring = 7,
+    /// Ports that are forwarded to services.
+    Forwards = 8,
 }
 
 /// The versions of the whole that this binary reads, oldest and newest. It writes them all, each

@@ -6,7 +6,7 @@ use std::{
 };
 
 use netstack::door::{DoorConfig, Identity, Route, RouteKind, Upstream};
-use services::reconcile;
+use services::ports;
 use supervise::status::BoxStatus;
 
 /// The names and addresses that the box itself answers to.
@@ -25,14 +25,17 @@ pub(super) fn own_names(status: &BoxStatus) -> BTreeSet<String> {
 pub(super) fn config(
     hostname: &str,
     identity: Option<(Identity, String)>,
-    routes: &[reconcile::Route],
+    routes: &[ports::Route],
 ) -> DoorConfig {
     let (identity, ca_pem) = identity.unzip();
-    let route = |route: &reconcile::Route| Route {
+    let route = |route: &ports::Route| Route {
         service: route.service.clone(),
         upstream: Upstream::Tcp(SocketAddr::V4(route.upstream)),
         port: route.tls_port,
-        kind: RouteKind::Http,
+        kind: match route.passes_tls {
+            true => RouteKind::PassThrough,
+            false => RouteKind::Http,
+        },
     };
     DoorConfig {
         hostname: hostname.to_owned(),
@@ -48,5 +51,23 @@ fn is_lasting(ip: &IpAddr) -> bool {
     match ip {
         IpAddr::V4(_) => true,
         IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_with_its_own_certificate_is_passed_through_to() {
+        let route = |passes_tls| ports::Route {
+            service: "demo".into(),
+            upstream: "10.77.0.2:443".parse().unwrap(),
+            tls_port: None,
+            passes_tls,
+        };
+        let config = config("otter", None, &[route(true), route(false)]);
+        let kinds: Vec<RouteKind> = config.routes.iter().map(|route| route.kind).collect();
+        assert_eq!(kinds, [RouteKind::PassThrough, RouteKind::Http]);
     }
 }

@@ -12,11 +12,7 @@ use std::{
 
 use netstack::door::Identity;
 use rustix::fs::MemfdFlags;
-use services::{
-    reconcile::{Action, Route},
-    registry::Desired,
-    view::ServiceView,
-};
+use services::{ports::Route, reconcile::Action, registry::Desired, view::ServiceView};
 use supervise::{
     control::{Event, MAX_NOTICES, Request},
     status::{BoxStatus, Notice, NoticeLevel},
@@ -212,6 +208,7 @@ impl Steward {
             .iter()
             .cloned()
             .chain(self.services.iter().filter_map(view::refusal))
+            .chain(self.services.iter().filter_map(view::port_refusal))
             .map(|text| Notice {
                 level: NoticeLevel::Bad,
                 text,
@@ -233,6 +230,7 @@ impl Steward {
                 }
                 Err(e) => supervise::error!("{} can't be started: {e}", request.unit),
             },
+            Action::Forwards(forwards) => self.link.ask(&Request::Forwards(forwards)),
             Action::Stop(unit) => self.link.ask(&Request::StopService { unit }),
             // Said again now and then: what was sent may have been lost in a crash of PID 1.
             Action::Routes(routes) => {

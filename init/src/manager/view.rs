@@ -12,6 +12,15 @@ pub(super) fn refusal(service: &ServiceView) -> Option<String> {
     })
 }
 
+/// What of the box a service asks for and does not get, as a sentence.
+pub(super) fn port_refusal(service: &ServiceView) -> Option<String> {
+    let why = service.refused.as_ref()?;
+    Some(format!(
+        "{} can't be had as it asks for: {why}",
+        service.title
+    ))
+}
+
 /// A service as the dashboard shows it.
 pub(super) fn of(service: &ServiceView) -> webui::ServiceView {
     let state = match service.state {
@@ -35,6 +44,11 @@ pub(super) fn of(service: &ServiceView) -> webui::ServiceView {
         why: Some(service.why.clone()).filter(|why| !why.is_empty()),
         since: service.since,
         restarts: service.restarts,
-        interfaces: service.ports.iter().map(interface).collect(),
+        interfaces: service
+            .ports
+            .iter()
+            .filter(|port| port.is_web)
+            .map(interface)
+            .collect(),
     }
 }

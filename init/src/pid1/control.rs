@@ -78,6 +78,7 @@ impl Pid1 {
             }
             (Role::Manager, Request::ConfigureDoor(bytes)) => self.configure_door(bytes),
             (Role::Manager, Request::KeepIdentity(bytes)) => self.keep_identity(bytes),
+            (Role::Manager, Request::Forwards(forwards)) => self.take_forwards(forwards),
             (Role::Manager, Request::Power(power)) => {
                 self.go_down(power, now);
                 Ok(())

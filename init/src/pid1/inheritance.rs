@@ -161,6 +161,7 @@ impl Pid1 {
         if let Some(records) = records::read(&state, Tag::Retiring, 1) {
             self.inherit_retiring(records, now);
         }
+        self.forwards = records::read(&state, Tag::Forwards, 1).unwrap_or_default();
         let mut behind = Vec::new();
         for unit in units {
             behind.extend(self.inherit_unit(unit, from, now));

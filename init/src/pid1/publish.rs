@@ -33,7 +33,7 @@ impl Pid1 {
             notices: self.notices(now),
             log: self.log_tail.clone(),
             guard: crate::guard::report(&self.vitals),
-            manager_silence: self.manager_silence(now),
+            manager_silence: self.vitals.silence(Role::Manager, now),
             going_down: self.down.as_ref().map(|down| down.purpose().to_owned()),
             init: self.init_status(),
         }
@@ -42,15 +42,6 @@ impl Pid1 {
     /// The name that the box goes by.
     pub(super) fn hostname(&self) -> &str {
         self.other_hostname.as_ref().unwrap_or(&self.keep.hostname)
-    }
-
-    fn manager_silence(&self, now: Duration) -> Option<Duration> {
-        let manager = self.table.get(&Role::Manager.unit())?;
-        if manager.life.is_running() {
-            self.vitals.silence(Role::Manager, now)
-        } else {
-            Some(manager.info(&Role::Manager.unit(), now).since)
-        }
     }
 
     /// Publishes the state if it may have changed, at most once a second.

@@ -272,6 +272,7 @@ impl Pid1 {
         let mut config = NetConfig {
             hostname: Some(self.keep.hostname.clone()),
             bridge: self.drivers_done.map(|_| Bridge::default()),
+            forwards: self.net_forwards(),
             ..NetConfig::default()
         };
         #[cfg(feature = "fault")]
@@ -378,13 +379,18 @@ impl Pid1 {
         self.changed();
     }
 
-    fn drivers_settled(&mut self, now: Duration) {
-        self.drivers_done = Some(now);
+    /// Has `net` make what should be.
+    pub(super) fn configure_net(&self) {
         if let Some(net) = &self.net_thread
             && let Err(e) = net.configure(self.net_config())
         {
-            supervise::warning!("no bridge for services: {e}");
+            supervise::warning!("the network for services is not as it should be: {e}");
         }
+    }
+
+    fn drivers_settled(&mut self, now: Duration) {
+        self.drivers_done = Some(now);
+        self.configure_net();
         if let Err(e) = self.buttons.look(Path::new("/sys")) {
             supervise::warning!("power button: {e}");
         }

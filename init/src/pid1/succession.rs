@@ -252,7 +252,8 @@ impl Pid1 {
         records::push(state, Tag::Jobs, 1, &self.name_jobs(naming))?;
         records::push(state, Tag::Settled, 1, &self.settled(naming))?;
         records::push(state, Tag::Upgrade, 1, self.upgrade_record())?;
-        records::push(state, Tag::Retiring, 1, &self.name_retiring())
+        records::push(state, Tag::Retiring, 1, &self.name_retiring())?;
+        records::push(state, Tag::Forwards, 1, &self.forwards)
     }
 
     fn settled(&self, naming: &mut Naming) -> SettledRecord<'_> {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
 };
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,29 @@ pub struct NetConfig {
     pub links: BTreeMap<String, Addressing>,
     /// The services' bridge; none if there are no services.
     pub bridge: Option<Bridge>,
+    /// Ports of the box that lead to services on the bridge.
+    pub forwards: Vec<Forward>,
+}
+
+/// A port of the box that leads to a service as it is: whoever comes from outside is given on with
+/// his own address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// What is forwarded.
+    pub transport: Transport,
+    /// The box's port.
+    pub port: u16,
+    /// The service's address and port.
+    pub to: SocketAddrV4,
+}
+
+/// What a [`Forward`] forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
 }
 
 /// How a link gets its addresses.
@@ -61,6 +84,7 @@ impl Default for NetConfig {
             hostname: None,
             links: BTreeMap::new(),
             bridge: Some(Bridge::default()),
+            forwards: Vec::new(),
         }
     }
 }

@@ -190,7 +190,8 @@ impl Engine {
             .map(|(link, managed)| (*link, managed.wanted()))
             .collect();
         let changes = reconcile::changes(&self.config, kernel, &wanted);
-        self.filter.want(now, self.config.bridge.as_ref());
+        self.filter
+            .want(now, self.config.bridge.as_ref(), &self.config.forwards);
         self.forward(now);
         self.rtnl.ask(now, &changes)
     }

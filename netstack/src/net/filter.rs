@@ -8,7 +8,7 @@ use rustix::{io::Errno, net::netlink::NETFILTER};
 
 use super::{
     clock::Now,
-    config::Bridge,
+    config::{Bridge, Forward},
     netlink::{
         Frame, attr, frames,
         socket::{Received, Socket},
@@ -24,7 +24,7 @@ pub(crate) struct Filter {
     socket: Option<Socket>,
     token: Token,
     sequence: u32,
-    wanted: Option<Bridge>,
+    wanted: Option<(Bridge, Vec<Forward>)>,
     state: State,
     tries: u32,
 }
@@ -52,9 +52,11 @@ impl Filter {
     }
 
     /// What should be in force.
-    pub(crate) fn want(&mut self, now: Now, bridge: Option<&Bridge>) {
-        if self.wanted.as_ref() != bridge {
-            self.wanted = bridge.cloned();
+    pub(crate) fn want(&mut self, now: Now, bridge: Option<&Bridge>, forwards: &[Forward]) {
+        let forwards = &forwards[..forwards.len().min(nft::MAX_FORWARDS)];
+        let wanted = self.wanted.as_ref().map(|(bridge, all)| (bridge, &all[..]));
+        if wanted != bridge.map(|bridge| (bridge, forwards)) {
+            self.wanted = bridge.map(|bridge| (bridge.clone(), forwards.to_vec()));
             self.tries = 0;
             self.state = State::Due(now, None);
         }
@@ -129,7 +131,7 @@ impl Filter {
     /// Wants this, and waits for the kernel's answer to it.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn begin(&mut self, now: Now, bridge: Option<&Bridge>) {
-        self.want(now, bridge);
+        self.want(now, bridge, &[]);
         let batch = self.batch();
         self.state = State::Applying(batch, now + ANSWER_WITHIN);
     }
@@ -138,7 +140,7 @@ impl Filter {
         let first = self.sequence.wrapping_add(1);
         self.sequence = first.wrapping_add(FRAMES_MAX);
         match &self.wanted {
-            Some(bridge) => Batch::replace(bridge, first),
+            Some((bridge, forwards)) => Batch::replace(bridge, forwards, first),
             None => Batch::remove(first),
         }
     }
@@ -217,7 +219,7 @@ fn sentence(verdict: &Verdict) -> String {
 const GROUPS: u32 = 1 << 6;
 
 /// More frames than a batch ever has.
-const FRAMES_MAX: u32 = 64;
+const FRAMES_MAX: u32 = 64 + nft::MAX_FORWARDS as u32;
 
 /// Datagrams taken before others have their turn.
 const BURST: usize = 64;
@@ -238,7 +240,7 @@ mod tests {
 
     fn filter() -> Filter {
         let mut filter = Filter::new(Token(0));
-        filter.want(Duration::ZERO, Some(&Bridge::default()));
+        filter.want(Duration::ZERO, Some(&Bridge::default()), &[]);
         filter
     }
 
@@ -282,7 +284,7 @@ mod tests {
     #[test]
     fn what_nobody_wants_is_off() {
         let mut filter = filter();
-        filter.want(Duration::ZERO, None);
+        filter.want(Duration::ZERO, None, &[]);
         assert_eq!(filter.status(), FilterStatus::Off);
     }
 }

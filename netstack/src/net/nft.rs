@@ -1,8 +1,9 @@
 //! The services' packet filter: one nftables table, replaced as a whole in one transaction.
 //!
 //! Services may go out, with the box's address as theirs; nothing from outside may come in but
-//! answers; services do not reach each other by way of the box (on the bridge itself, its ports are
-//! isolated). Ports that are published come through the front door, which is not forwarding.
+//! answers, and what is forwarded to them by port; services do not reach each other by way of the box
+//! (on the bridge itself, its ports are isolated). What comes through the front door is not
+//! forwarding.
 //!
 //! The kernel applies a batch all or not at all, and says which frame it refused.
 
@@ -14,7 +15,7 @@ use rustix::io::Errno;
 
 use self::expression::{Expression, Operator};
 use super::{
-    config::Bridge,
+    config::{Bridge, Forward, Transport},
     netlink::{APPEND, CREATE, Frame, Request},
 };
 
@@ -39,17 +40,25 @@ pub(crate) enum Verdict {
 
 impl Batch {
     /// Replaces the table by the one for this bridge, numbering frames from `sequence`.
-    pub(crate) fn replace(bridge: &Bridge, sequence: u32) -> Self {
+    pub(crate) fn replace(bridge: &Bridge, forwards: &[Forward], sequence: u32) -> Self {
         let mut batch = Self::begin(sequence);
         batch.clear();
         batch.add("the table", table(NEW_TABLE, CREATE));
         batch.add("the forward chain", forward_chain());
-        for rule in forward_rules(&bridge.name) {
+        for rule in forward_rules(&bridge.name, !forwards.is_empty()) {
             batch.add("a forward rule", self::rule(FORWARD, rule));
         }
         if bridge.nat {
             batch.add("the NAT chain", nat_chain());
             batch.add("the masquerade rule", rule(POSTROUTING, masquerade(bridge)));
+        }
+        if !forwards.is_empty() {
+            let chain = chain(PREROUTING, "nat", HOOK_PREROUTING, PRIORITY_TARGET_NAT);
+            batch.add("the chain of forwarded ports", chain);
+            for forward in forwards {
+                let rule = rule(PREROUTING, redirect(bridge, forward));
+                batch.add("a forwarded port", rule);
+            }
         }
         batch.end()
     }
@@ -117,7 +126,7 @@ impl Batch {
 }
 
 /// Forwarded packets of which one side is the bridge; all others are none of the box's business.
-fn forward_rules(bridge: &str) -> [Vec<Expression>; 3] {
+fn forward_rules(bridge: &str, with_forwarded: bool) -> Vec<Vec<Expression>> {
     let from = |operator| {
         vec![
             Expression::meta(expression::META_INPUT_NAME),
@@ -136,15 +145,45 @@ fn forward_rules(bridge: &str) -> [Vec<Expression>; 3] {
         Expression::compare(Operator::NotEqual, &[0; 4]),
         Expression::accept(),
     ];
-    [
-        answers,
-        [
-            from(Operator::Equal),
-            to(Operator::NotEqual),
-            vec![Expression::accept()],
-        ]
-        .concat(),
-        vec![Expression::drop()],
+    let outwards = [
+        from(Operator::Equal),
+        to(Operator::NotEqual),
+        vec![Expression::accept()],
+    ];
+    let forwarded = [
+        from(Operator::NotEqual),
+        to(Operator::Equal),
+        vec![
+            Expression::conntrack_status(),
+            Expression::mask_any(expression::CT_TARGET_CHANGED),
+            Expression::compare(Operator::NotEqual, &[0; 4]),
+            Expression::accept(),
+        ],
+    ];
+    let mut rules = vec![answers, outwards.concat()];
+    if with_forwarded {
+        rules.push(forwarded.concat());
+    }
+    rules.push(vec![Expression::drop()]);
+    rules
+}
+
+/// What comes to the port from elsewhere than the services goes to one of them.
+fn redirect(bridge: &Bridge, forward: &Forward) -> Vec<Expression> {
+    let transport = match forward.transport {
+        Transport::Tcp => TCP,
+        Transport::Udp => UDP,
+    };
+    vec![
+        Expression::meta(expression::META_INPUT_NAME),
+        Expression::compare_name(Operator::NotEqual, &bridge.name),
+        Expression::meta(expression::META_TRANSPORT),
+        Expression::compare(Operator::Equal, &[transport]),
+        Expression::target_port(),
+        Expression::compare(Operator::Equal, &forward.port.to_be_bytes()),
+        Expression::set_address(*forward.to.ip()),
+        Expression::set_port(forward.to.port()),
+        Expression::redirect(),
     ]
 }
 
@@ -211,6 +250,9 @@ fn header(family: u8, resource: u16) -> [u8; 4] {
 pub(super) const TABLE: &str = "pilot";
 const FORWARD: &str = "forward";
 const POSTROUTING: &str = "postrouting";
+const PREROUTING: &str = "prerouting";
+/// More than any box forwards; a transaction of so many still fits a socket's buffer.
+pub(super) const MAX_FORWARDS: usize = 128;
 /// All rules of the box with room to spare.
 const BATCH_CAPACITY: usize = 4096;
 
@@ -238,10 +280,15 @@ const HOOK_PRIORITY: u16 = 2;
 const RULE_TABLE: u16 = 1;
 const RULE_CHAIN: u16 = 2;
 const RULE_EXPRESSIONS: u16 = 4;
+const HOOK_PREROUTING: u32 = 0;
 const HOOK_FORWARD: u32 = 2;
 const HOOK_POSTROUTING: u32 = 4;
 const PRIORITY_FILTER: i32 = 0;
 const PRIORITY_SOURCE_NAT: i32 = 100;
+const PRIORITY_TARGET_NAT: i32 = -100;
+/// IPPROTO_TCP and IPPROTO_UDP.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 /// NF_ACCEPT.
 const ACCEPT: u32 = 1;
 
@@ -261,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_bracketed_and_numbered() {
-        let batch = Batch::replace(&Bridge::default(), 100);
+        let batch = Batch::replace(&Bridge::default(), &[], 100);
         let all: Vec<_> = frames(&batch.bytes).collect();
         assert_eq!(
             all.first().map(|f| (f.kind, f.sequence)),
@@ -280,10 +327,29 @@ mod tests {
         let mut batch = Batch::remove(7);
         assert_eq!(hear(&mut batch, &answer(8, 0)), None);
         assert_eq!(hear(&mut batch, &answer(9, 0)), Some(Verdict::Applied));
-        let mut batch = Batch::replace(&Bridge::default(), 7);
+        let mut batch = Batch::replace(&Bridge::default(), &[], 7);
         let refused = hear(&mut batch, &answer(10, -2));
         assert_eq!(refused, Some(Verdict::Refused(Errno::NOENT, "the table")));
         assert_eq!(hear(&mut batch, &answer(99, -2)), None, "somebody else's");
+    }
+
+    #[test]
+    fn each_forwarded_port_is_a_rule_and_without_one_there_is_no_chain_for_them() {
+        let to = std::net::SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 2), 7000);
+        let forward = |transport| Forward {
+            transport,
+            port: 2222,
+            to,
+        };
+        let forwards = [forward(Transport::Tcp), forward(Transport::Udp)];
+        let count = |forwards: &[Forward], what: &str| {
+            let batch = Batch::replace(&Bridge::default(), forwards, 1);
+            batch.frames.iter().filter(|about| **about == what).count()
+        };
+        assert_eq!(count(&forwards, "a forwarded port"), 2);
+        assert_eq!(count(&[], "the chain of forwarded ports"), 0);
+        let more = count(&forwards, "a forward rule") - count(&[], "a forward rule");
+        assert_eq!(more, 1, "what is forwarded is let through");
     }
 
     #[test]
@@ -292,7 +358,7 @@ mod tests {
             nat: false,
             ..Bridge::default()
         };
-        let batch = Batch::replace(&bridge, 1);
+        let batch = Batch::replace(&bridge, &[], 1);
         assert!(!batch.frames.contains(&"the NAT chain"));
     }
 }

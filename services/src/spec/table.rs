@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Deserialize;
 
-use super::{InterfaceKind, Restart};
+use super::{InterfaceKind, Protocol, Restart};
 
 /// The file as it is written.
 #[derive(Deserialize)]
@@ -48,6 +48,9 @@ pub(super) struct InterfaceTable {
     pub(super) name: Option<String>,
     pub(super) port: u16,
     pub(super) tls_port: Option<u16>,
+    pub(super) external_port: Option<u16>,
+    #[serde(default)]
+    pub(super) protocol: Protocol,
     #[serde(default)]
     pub(super) kind: InterfaceKind,
 }

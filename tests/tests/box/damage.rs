@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use boards::web::Trust;
 use serde_json::{Value, json};
-use tests::{kit::Kit, owner, vm::Vm};
+use tests::{kit::Kit, vm::Vm};
 
 use crate::guest;
 
@@ -82,12 +82,8 @@ fn the_setup_code_switches_off_from_afar(mut vm: Vm) -> Result<()> {
         .unwrap_err()
         .to_string();
     assert!(refused.contains("not the setup code"), "{refused}");
-    let since = vm.said().len();
-    vm.type_line("setup-code")?;
-    let said = vm.expect(since, "pilotlight> ", CONSOLE)?;
-    println!("{said}");
-    let code = said.lines().find_map(owner::code_in);
-    power(&vm, Some(code.context("the console shows no setup code")?))?;
+    let code = vm.setup_code()?;
+    power(&vm, Some(&code))?;
     vm.wait_for_end(CONSOLE)
 }
 

@@ -12,12 +12,9 @@ mod silence;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use boards::web::Trust;
-use tests::{
-    owner::{self, Owner},
-    vm::Vm,
-};
+use tests::{owner::Owner, vm::Vm};
 
 #[test]
 fn box_boots_serves_survives_and_powers_off() -> Result<()> {
@@ -57,12 +54,8 @@ fn the_name_is_published(vm: &mut Vm) -> Result<()> {
 /// They come from `logd` through PID 1, so that neither manager nor disk is needed for them. A line
 /// written now must be among them soon, whatever else is being logged.
 fn the_emergency_page_has_log_lines(vm: &mut Vm, trust: &Trust) -> Result<()> {
-    let since = vm.said().len();
-    vm.type_line("setup-code")?;
-    let said = vm.expect(since, "pilotlight> ", Duration::from_secs(60))?;
-    let code = said.lines().find_map(owner::code_in);
-    let code = code.context("the console shows no setup code")?;
-    let owner = Owner::enter(vm.https_port(), trust, code)?;
+    let code = vm.setup_code()?;
+    let owner = Owner::enter(vm.https_port(), trust, &code)?;
     vm.shell("echo '<4>a line of the box test' > /dev/kmsg")?;
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {

@@ -3,6 +3,8 @@
 //! A rule is a little program on registers; each expression here loads, changes, compares or
 //! decides on register 1, as `nft --debug=netlink` shows for the same rule in text.
 
+use std::net::Ipv4Addr;
+
 use super::super::netlink::Request;
 
 /// One step of a rule.
@@ -47,6 +49,53 @@ impl Expression {
             [
                 Part::Number(CT_REGISTER, REGISTER),
                 Part::Number(CT_KEY, CT_STATE),
+            ],
+        )
+    }
+
+    /// Loads what happened to the connection, as bits.
+    pub(crate) fn conntrack_status() -> Self {
+        Self::new(
+            "ct",
+            [
+                Part::Number(CT_REGISTER, REGISTER),
+                Part::Number(CT_KEY, CT_STATUS),
+            ],
+        )
+    }
+
+    /// Loads the port that a TCP or UDP packet is for.
+    pub(crate) fn target_port() -> Self {
+        Self::new(
+            "payload",
+            [
+                Part::Number(PAYLOAD_REGISTER, REGISTER),
+                Part::Number(PAYLOAD_BASE, TRANSPORT_HEADER),
+                Part::Number(PAYLOAD_OFFSET, 2),
+                Part::Number(PAYLOAD_LENGTH, 2),
+            ],
+        )
+    }
+
+    /// Keeps an address for [`Self::redirect`].
+    pub(crate) fn set_address(address: Ipv4Addr) -> Self {
+        Self::constant(REGISTER, address.octets().to_vec())
+    }
+
+    /// Keeps a port for [`Self::redirect`].
+    pub(crate) fn set_port(port: u16) -> Self {
+        Self::constant(SECOND_REGISTER, port.to_be_bytes().to_vec())
+    }
+
+    /// Gives the packet the address and port that were kept.
+    pub(crate) fn redirect() -> Self {
+        Self::new(
+            "nat",
+            [
+                Part::Number(NAT_TYPE, NAT_TARGET),
+                Part::Number(NAT_FAMILY, FAMILY_IPV4),
+                Part::Number(NAT_ADDRESS, REGISTER),
+                Part::Number(NAT_PORT, SECOND_REGISTER),
             ],
         )
     }
@@ -132,6 +181,16 @@ impl Expression {
         })
     }
 
+    fn constant(register: u32, value: Vec<u8>) -> Self {
+        Self::new(
+            "immediate",
+            [
+                Part::Number(IMMEDIATE_REGISTER, register),
+                Part::Value(IMMEDIATE_DATA, value),
+            ],
+        )
+    }
+
     fn verdict(code: u32) -> Self {
         Self::new(
             "immediate",
@@ -167,11 +226,16 @@ impl Part {
 pub(super) const META_INPUT_NAME: u32 = 6;
 /// NFT_META_OIFNAME.
 pub(super) const META_OUTPUT_NAME: u32 = 7;
+/// NFT_META_L4PROTO.
+pub(super) const META_TRANSPORT: u32 = 16;
+/// IPS_DST_NAT.
+pub(super) const CT_TARGET_CHANGED: u32 = 1 << 5;
 /// NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_RELATED.
 pub(super) const CT_ESTABLISHED: u32 = 1 << 1;
 pub(super) const CT_RELATED: u32 = 1 << 2;
 /// NFT_REG_1 and NFT_REG_VERDICT.
 const REGISTER: u32 = 1;
+const SECOND_REGISTER: u32 = 2;
 const VERDICT_REGISTER: u32 = 0;
 const LIST_ELEMENT: u16 = 1;
 const EXPRESSION_NAME: u16 = 1;
@@ -185,12 +249,22 @@ const CT_REGISTER: u16 = 1;
 const CT_KEY: u16 = 2;
 /// NFT_CT_STATE.
 const CT_STATE: u32 = 0;
+/// NFT_CT_STATUS.
+const CT_STATUS: u32 = 2;
+const NAT_TYPE: u16 = 1;
+const NAT_FAMILY: u16 = 2;
+const NAT_ADDRESS: u16 = 3;
+const NAT_PORT: u16 = 5;
+/// NFT_NAT_DNAT and NFPROTO_IPV4.
+const NAT_TARGET: u32 = 1;
+const FAMILY_IPV4: u32 = 2;
 const PAYLOAD_REGISTER: u16 = 1;
 const PAYLOAD_BASE: u16 = 2;
 const PAYLOAD_OFFSET: u16 = 3;
 const PAYLOAD_LENGTH: u16 = 4;
-/// NFT_PAYLOAD_NETWORK_HEADER.
+/// NFT_PAYLOAD_NETWORK_HEADER and NFT_PAYLOAD_TRANSPORT_HEADER.
 const NETWORK_HEADER: u32 = 1;
+const TRANSPORT_HEADER: u32 = 2;
 const BITWISE_SOURCE: u16 = 1;
 const BITWISE_TARGET: u16 = 2;
 const BITWISE_LENGTH: u16 = 3;
