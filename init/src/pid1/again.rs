@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::{Pid1, Stage};
+use supervise::control::Event;
+
+use super::{Pid1, Stage, roles::Role, sockets};
 use crate::{boot::Action, guard, kmsg};
 
 impl Pid1 {
@@ -17,6 +19,7 @@ impl Pid1 {
             self.start_guard();
         }
         self.open_consoles();
+        self.open_ports();
         if self.net_thread.is_none()
             && self.boot.has_begun(Action::Network)
             && let Err(why) = self.start_network()
@@ -28,6 +31,21 @@ impl Pid1 {
         }
         if crate::crash::reserve::take_again() {
             supervise::error!("memory ran out; the reserve was used and is held again");
+        }
+    }
+
+    /// Opens those of the door's own ports that could not be opened before.
+    fn open_ports(&mut self) {
+        for port in sockets::OWN {
+            // What can't be had stays among the box's troubles.
+            if let Ok(Some(listener)) = self.sockets.open_port(port) {
+                supervise::info!("port {port} is open after all");
+                self.tell(Role::Front, Event::Listener { port }, vec![listener]);
+                let about = format!("port {port} ");
+                self.trouble
+                    .retain(|notice| !notice.text.starts_with(&about));
+                self.changed();
+            }
         }
     }
 

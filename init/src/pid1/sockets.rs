@@ -53,7 +53,7 @@ impl Sockets {
             )?,
         };
         let mut trouble = Vec::new();
-        for port in [HTTPS, HTTP, PROBE] {
+        for port in OWN {
             trouble.extend(sockets.open_port(port).err());
         }
         Ok((sockets, trouble))
@@ -78,9 +78,8 @@ impl Sockets {
     /// Gives up the ports that are neither the door's own nor among `wanted`, and says which. Each
     /// stays open for as long as the front holds it.
     pub fn close_ports_but(&mut self, wanted: &[u16]) -> Vec<u16> {
-        let unwanted = |port: &u16, _: &mut Arc<OwnedFd>| {
-            ![HTTPS, HTTP, PROBE].contains(port) && !wanted.contains(port)
-        };
+        let unwanted =
+            |port: &u16, _: &mut Arc<OwnedFd>| !OWN.contains(port) && !wanted.contains(port);
         self.door
             .extract_if(.., unwanted)
             .map(|(port, _)| port)
@@ -169,6 +168,8 @@ pub const HTTPS: u16 = 443;
 pub const HTTP: u16 = 80;
 /// On loopback alone: the guard asks here whether the door still works.
 pub const PROBE: u16 = 7780;
+/// The ports that are the door's own, whatever services there are.
+pub const OWN: [u16; 3] = [HTTPS, HTTP, PROBE];
 
 /// Where [`owner_listener`] listens.
 pub const OWNERS: &str = "/run/pilot/owner.sock";

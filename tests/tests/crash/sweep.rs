@@ -255,7 +255,7 @@ fn errors(call: &str) -> &'static [&'static str] {
 }
 
 /// PID 1's first own deed is to note its own program.
-const FIRST_OF_OURS: &str = "/proc/self/exe";
+const FIRST_OF_OURS: &str = "\"/proc/self/exe\", O_";
 const SAMPLED: usize = 2;
 const SAMPLE_OF_BOOT: usize = 16;
 const SAMPLE_OF_STEADY: usize = 5;
