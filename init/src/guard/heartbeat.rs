@@ -92,6 +92,9 @@ pub(super) struct Heartbeat {
     slow_at: Duration,
     /// Each worker, and since when it is the same.
     workers: [(Worker, Duration); WORKERS],
+    /// When that was told last, and the present turn.
+    told_at: Duration,
+    now: Duration,
     heard: bool,
 }
 
@@ -115,6 +118,8 @@ impl Heartbeat {
             pending: [None; 4],
             slow_at: Duration::ZERO,
             workers: [(Worker::default(), Duration::ZERO); WORKERS],
+            told_at: Duration::ZERO,
+            now: Duration::ZERO,
             heard: false,
         }
     }
@@ -129,6 +134,7 @@ impl Heartbeat {
 
     /// Sends what is due and takes answers. Returns whether the pool has ever run a task.
     pub(super) fn turn(&mut self, now: Duration) -> bool {
+        self.now = now;
         self.take_answers(now);
         self.send(Kind::Spawn, now);
         self.send(Kind::Driver, now);
@@ -157,13 +163,15 @@ impl Heartbeat {
         pending.chain(self.stuck_workers())
     }
 
-    /// Workers that have been in the same task for long: neither idle nor back from it.
+    /// Workers that have been in the same task for long: neither idle nor back from it. Of what was
+    /// told a while ago nothing follows: one that has gone to sleep since looks the same.
     fn stuck_workers(&self) -> impl Iterator<Item = Silence> + '_ {
+        let fresh = self.now.saturating_sub(self.told_at) <= FRESH;
         let busy =
             |(worker, _): &&(Worker, Duration)| worker.tid != 0 && worker.turns.is_multiple_of(2);
         self.workers
             .iter()
-            .filter(busy)
+            .filter(move |worker| fresh && busy(worker))
             .map(|(worker, since)| Silence {
                 part: Part::Worker,
                 since: *since,
@@ -194,6 +202,7 @@ impl Heartbeat {
                     handed: None,
                 });
             if beat.kind == Kind::Workers {
+                self.told_at = now;
                 for pending in self.pending.iter_mut().flatten() {
                     if pending.oldest < beat.number {
                         pending.handed.get_or_insert(now);
@@ -236,6 +245,10 @@ impl Heartbeat {
 /// A blocking thread stays cached for longer than this.
 const SLOW_PERIOD: Duration = Duration::from_secs(1);
 
+/// An answer comes at the next turn, unless the thread that gives it is starved; well below the time
+/// for which a thread must have slept to count as asleep.
+const FRESH: Duration = Duration::from_millis(200);
+
 const ANSWERS_A_TURN: usize = 64;
 
 #[cfg(test)]
@@ -277,7 +290,8 @@ mod tests {
                 }
             }
         }
-        heartbeat.take_answers(Duration::from_millis(10_100));
+        heartbeat.now = Duration::from_millis(10_100);
+        heartbeat.take_answers(heartbeat.now);
         let silences = heartbeat.silences();
         let for_ms = |s: Silence| (s.part, 10_100 - u64::try_from(s.since.as_millis()).unwrap());
         silences
@@ -315,6 +329,24 @@ mod tests {
             matches!(silent[..], [(Part::Worker, 4900..=5100)]),
             "{silent:?}"
         );
+    }
+
+    #[test]
+    fn of_workers_that_nobody_has_told_of_lately_nothing_follows() {
+        let (guard, pool) = seqpacket_pair().unwrap();
+        let mut heartbeat = Heartbeat::new(guard);
+        heartbeat.turn(Duration::ZERO);
+        let mut bytes = [0; Beat::LEN];
+        while let Ok(n) = rustix::io::read(&pool, &mut bytes) {
+            let mut beat = Beat::from_bytes(&bytes[..n]).unwrap();
+            beat.workers = [Worker { tid: 7, turns: 2 }; WORKERS];
+            rustix::io::write(&pool, &beat.to_bytes()).unwrap();
+        }
+        let stuck = |heartbeat: &Heartbeat| heartbeat.stuck_workers().count();
+        heartbeat.turn(Duration::from_millis(100));
+        assert_eq!(stuck(&heartbeat), WORKERS);
+        heartbeat.turn(Duration::from_millis(2000));
+        assert_eq!(stuck(&heartbeat), 0);
     }
 
     #[test]

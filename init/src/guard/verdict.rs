@@ -254,10 +254,11 @@ impl Seen {
     }
 
     fn burns(&self, part: Part) -> bool {
-        let enough = if part == Part::Door {
-            BURNT_BY_DOOR_NS
-        } else {
-            BURNT_NS
+        let enough = match part {
+            Part::Door => BURNT_BY_DOOR_NS,
+            // One that is asked, and others that work beside it.
+            Part::Heartbeat => BURNT_BESIDE_NS,
+            _ => BURNT_NS,
         };
         self.now.state == b'R' && self.now.cpu.saturating_sub(self.cpu_at_first) >= enough
     }
@@ -278,6 +279,8 @@ const BURNT_NS: u64 = 300_000_000;
 /// some hundred milliseconds for when all is handshakes; on a starved box those take seconds, and a
 /// door that is replaced for it breaks all that it was about to answer.
 const BURNT_BY_DOOR_NS: u64 = 1_500_000_000;
+/// The same of a manager that takes no beats: a starved one burns as much over its honest start.
+const BURNT_BESIDE_NS: u64 = 1_500_000_000;
 
 #[cfg(test)]
 mod tests {
