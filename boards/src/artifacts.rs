@@ -33,6 +33,10 @@ pub struct Options {
 pub struct Artifacts {
     /// The kernel.
     pub kernel: PathBuf,
+    /// The options that this kernel was built with.
+    pub kernel_config: PathBuf,
+    /// LXC's own script that judges them.
+    pub checkconfig: PathBuf,
     /// The initramfs.
     pub initramfs: PathBuf,
     /// The read-only root, a squashfs.
@@ -85,6 +89,8 @@ impl Artifacts {
                 Some(kernel) => kernel.clone(),
                 None => packages.file(&format!("boot/vmlinuz-{release}"))?,
             },
+            kernel_config: packages.file(&format!("boot/config-{release}"))?,
+            checkconfig: packages.file("usr/bin/lxc-checkconfig")?,
             initramfs,
             root,
             demo: demo.package,

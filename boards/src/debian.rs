@@ -38,7 +38,7 @@ impl Packages {
     ) -> Result<Self> {
         let folder = cache.folder(&format!("apt-{}", board.debian.arch))?;
         let list = folder.join("resolved");
-        let wanted = format!("{} {WANTED:?}", board.debian.kernel);
+        let wanted = format!("{} {WANTED:?} {ALONE:?}", board.debian.kernel);
         if refresh {
             fs::remove_file(&list).ok();
         }
@@ -47,7 +47,7 @@ impl Packages {
             let apt = apt::Apt::new(&folder, &board.debian.arch, &sources)?;
             progress::step("Asking Debian's archive for its lists", || apt.update())?;
             let files = progress::step("Fetching Debian packages", || {
-                apt.download(&board.debian.kernel, WANTED)
+                apt.download(&board.debian.kernel, WANTED, ALONE)
             })?;
             Ok(fs::write(list, files.join("\n"))?)
         })?;
@@ -159,4 +159,10 @@ const WANTED: &[&str] = &[
     "libgcc-s1",
     // What runs containers, opened by the monitor at run time.
     "liblxc1t64",
+];
+
+/// Without what they depend on, as only a script of each is used, and by tests alone.
+const ALONE: &[&str] = &[
+    // Judges a kernel's options: `lxc-checkconfig`.
+    "lxc",
 ];

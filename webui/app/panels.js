@@ -1,4 +1,4 @@
-// What the server is made of: itself, its addresses, its startup, its parts.
+// What the server is made of: itself, its addresses, its startup, its parts and their silences.
 
 import { byId, definitions, el, keyed, mark, setMark, setText, show } from './dom.js';
 import { bytes, count, duration, exact } from './format.js';
@@ -11,6 +11,7 @@ export function renderPanels(doc, uptime) {
   keyed(byId('roles'), doc.roles.map((role) => [role.name, role]), makeRow, (row, role) => updateRole(row, role, uptime));
   keyed(byId('notices'), doc.notices.map((text) => [text, text]), () => el('li'), setText);
   show(byId('notices-box'), doc.notices.length > 0);
+  renderSilences(doc);
 }
 
 /** The panel of the server itself; its uptime goes on while nothing else does. */
@@ -72,6 +73,28 @@ function updateRole(row, role, uptime) {
   updateRow(row, role, `${role.word} for ${duration(uptime - role.since)}`);
   setText(row.parts.why, why);
   show(row.parts.why, Boolean(why));
+}
+
+/** When a part was silent, and what its threads did then: folded, as it is for whoever looks for a fault. */
+function renderSilences({ silences }) {
+  keyed(byId('silences'), silences.map((one) => [`${one.role} ${one.generation} ${one.atMs}`, one]), makeSilence, updateSilence);
+  show(byId('silences-box'), silences.length > 0);
+}
+
+function makeSilence() {
+  const row = makeRow();
+  row.parts.threads = el('pre');
+  row.parts.more = el('details', 'why', el('summary', '', 'What its threads did'), row.parts.threads);
+  row.append(row.parts.more);
+  return row;
+}
+
+function updateSilence(row, silence) {
+  const { role, atMs, silenceMs, why, word, threads } = silence;
+  updateRow(row, { name: role, mark: silence.mark }, `${word} ${exact(atMs)} after startup`);
+  setText(row.parts.why, `Silent for ${exact(silenceMs)}: ${why}.`);
+  setText(row.parts.threads, threads.join('\n'));
+  show(row.parts.more, threads.length > 0);
 }
 
 function makeRow() {

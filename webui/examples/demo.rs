@@ -13,7 +13,8 @@ use std::{
 use supervise::{
     control::Power,
     status::{
-        BoxStatus, DataState, LinkSummary, NetSummary, Notice, NoticeLevel, StepOutcome, StepReport,
+        BoxStatus, DataState, GuardEvent, LinkSummary, NetSummary, Notice, NoticeLevel,
+        StepOutcome, StepReport,
     },
     unit::{UnitInfo, UnitName, UnitState},
 };
@@ -216,6 +217,17 @@ fn snapshot(well: bool) -> Snapshot {
             NoticeLevel::Care,
             "The watchdog does not answer to its time-out.",
         ));
+        status.guard.events.push(GuardEvent {
+            at: Duration::from_millis(8_412),
+            role: "manager".to_owned(),
+            generation: 1,
+            replaced: true,
+            why: "its pool ran no task, and its workers sleep".to_owned(),
+            silence: Duration::from_millis(1_112),
+            threads: (0..4)
+                .map(|n| format!("{} worker-{n} S futex_do_wait 120 ms", 61 + n))
+                .collect(),
+        });
     }
     Snapshot {
         status,

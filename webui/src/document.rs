@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 use serde_json::Value;
 use supervise::{
-    status::{BoxStatus, DataState, LinkSummary, NoticeLevel, StepOutcome, StepReport},
+    status::{BoxStatus, DataState, GuardEvent, LinkSummary, NoticeLevel, StepOutcome, StepReport},
     unit::{UnitInfo, UnitState},
 };
 
@@ -21,7 +21,7 @@ mod needs;
 mod rows;
 
 pub use needs::Need;
-pub use rows::{DataRow, LinkRow, Machine, Mark, RoleRow, ServiceRow, StepRow};
+pub use rows::{DataRow, LinkRow, Machine, Mark, RoleRow, ServiceRow, SilenceRow, StepRow};
 
 /// Everything the page shows but the log.
 #[derive(Clone, Debug, Serialize)]
@@ -40,6 +40,8 @@ pub struct Document {
     pub boot: Vec<StepRow>,
     /// The links with their addresses.
     pub links: Vec<LinkRow>,
+    /// When a part was silent, and what the guard saw and did; the last first.
+    pub silences: Vec<SilenceRow>,
     /// What is worth knowing and needs nobody.
     pub notices: Vec<String>,
     /// Load and memory, if the kernel told.
@@ -62,6 +64,7 @@ impl Document {
                 .collect(),
             boot: status.boot.iter().map(step).collect(),
             links: status.net.links.iter().map(link).collect(),
+            silences: status.guard.events.iter().rev().map(silence).collect(),
             notices: info(status),
             metrics,
         }
@@ -237,6 +240,24 @@ fn link(link: &LinkSummary) -> LinkRow {
     }
 }
 
+fn silence(event: &GuardEvent) -> SilenceRow {
+    let (mark, word) = if event.replaced {
+        (Mark::Care, "Replaced")
+    } else {
+        (Mark::Ok, "Went on by itself")
+    };
+    SilenceRow {
+        role: event.role.clone(),
+        generation: event.generation,
+        mark,
+        word,
+        at_ms: millis(event.at),
+        silence_ms: millis(event.silence),
+        why: event.why.clone(),
+        threads: event.threads.clone(),
+    }
+}
+
 fn info(status: &BoxStatus) -> Vec<String> {
     let notices = status
         .notices
@@ -302,6 +323,25 @@ mod tests {
         let row = &document.services["demo"];
         assert_eq!((row.mark, row.wanted), (Mark::Bad, true));
         assert!(row.why.as_deref().unwrap().contains("killed by signal 9"));
+    }
+
+    #[test]
+    fn the_last_silence_comes_first_and_says_what_came_of_it() {
+        let event = |seconds, replaced| GuardEvent {
+            at: Duration::from_secs(seconds),
+            role: "manager".to_owned(),
+            generation: 1,
+            replaced,
+            why: "its pool ran no task".to_owned(),
+            silence: Duration::from_millis(612),
+            threads: Vec::new(),
+        };
+        let mut status = BoxStatus::default();
+        status.guard.events = vec![event(60, false), event(70, true)];
+        let services = Vec::new();
+        let rows = Document::new(&Snapshot { status, services }, None).silences;
+        let told: Vec<_> = rows.iter().map(|row| (row.at_ms, row.word)).collect();
+        assert_eq!(told, [(70_000, "Replaced"), (60_000, "Went on by itself")]);
     }
 
     #[test]

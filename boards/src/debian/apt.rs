@@ -32,12 +32,18 @@ impl Apt {
         tool::run(self.command("apt-get").args(["update", "--error-on=any"]))
     }
 
-    /// Fetches the kernel image that `kernel` stands for, and `wanted` with all it depends on.
-    /// Gives the files' paths.
-    pub(super) fn download(&self, kernel: &str, wanted: &[&str]) -> Result<Vec<String>> {
+    /// Fetches the kernel image that `kernel` stands for, `wanted` with all it depends on, and
+    /// `alone` without. Gives the files' paths.
+    pub(super) fn download(
+        &self,
+        kernel: &str,
+        wanted: &[&str],
+        alone: &[&str],
+    ) -> Result<Vec<String>> {
         // The image alone: what it depends on makes an initramfs, which we make ourselves.
         let mut packages = vec![self.image_of(kernel)?];
         packages.extend(self.closure(wanted)?);
+        packages.extend(alone.iter().map(|name| (*name).to_owned()));
         let debs = self.folder.join("debs");
         let files = self.files_of(&packages)?;
         if files.iter().any(|file| !debs.join(file).exists()) {

@@ -4,6 +4,7 @@
 mod container;
 mod damage;
 mod guest;
+mod kernel;
 mod orphans;
 mod poweroff;
 mod silence;

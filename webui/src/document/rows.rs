@@ -114,6 +114,28 @@ pub struct StepRow {
     pub consequence: Option<String>,
 }
 
+/// One time that a part of the box was silent.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SilenceRow {
+    /// Whose silence.
+    pub role: String,
+    /// Which run's, from 1.
+    pub generation: u64,
+    /// What came of it.
+    pub mark: Mark,
+    /// The same in words.
+    pub word: &'static str,
+    /// When it was noticed, in milliseconds of the box's uptime.
+    pub at_ms: u64,
+    /// How long it lasted until then, in milliseconds.
+    pub silence_ms: u64,
+    /// What was silent and what the threads did, as a sentence.
+    pub why: String,
+    /// Each thread as it was: its state, where it waited, its CPU time, its stack.
+    pub threads: Vec<String>,
+}
+
 /// One link.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
