@@ -210,7 +210,8 @@ impl Pid1 {
         self.upgrade.turns += 1;
         match self.upgrade.record.state {
             UpgradeState::Unconfirmed { .. } if self.proves_itself(now) => self.confirm(now),
-            UpgradeState::Replacing { .. } => self.replace_next(now),
+            // On the way down nothing would come back.
+            UpgradeState::Replacing { .. } if !self.going_down() => self.replace_next(now),
             _ => {}
         }
     }
