@@ -111,7 +111,9 @@ pub(super) const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 /// Interim answers to one request: a `100 Continue` and some hints, with much to spare.
 pub(super) const MAX_INTERIMS: usize = 8;
 /// Bytes read from a socket at once: less costs half as much again per byte, more gains nothing.
-pub(super) const READ: usize = 64 * 1024;
+/// Enciphered it is still less than 64 KiB with its headers, the most that the kernel takes in one
+/// piece; what is over would travel as a small one of its own.
+pub(super) const READ: usize = 64 * 1024 - 256;
 /// Memory in which one connection's bytes are read, deciphered and enciphered.
 pub(super) const SCRATCH: usize = READ + MAX_PARTIAL;
 /// Unread input is held back in the kernel beyond this.

@@ -205,7 +205,14 @@ pub(super) const OVERHEAD: usize = 1024;
 mod tests {
     use std::sync::Arc;
 
-    use rustls::{ClientConfig, ClientConnection, RootCertStore, crypto::ring};
+    use rustls::{
+        ClientConfig, ClientConnection, ConnectionTrafficSecrets, ContentType, ProtocolVersion,
+        RootCertStore,
+        crypto::{
+            cipher::{OutboundChunks, OutboundPlainMessage},
+            ring,
+        },
+    };
 
     use super::*;
     use crate::{
@@ -222,11 +229,12 @@ mod tests {
         tls.show(&identity).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(identity.chain_der[1].clone().into()).unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        config.enable_secret_extraction = true;
         let name = "otter.local".try_into().unwrap();
         let client = ClientConnection::new(Arc::new(config), name).unwrap();
         (client, tls.accept().unwrap())
@@ -328,5 +336,32 @@ mod tests {
         assert!(give(&mut endless, &hello, 5000).is_ok());
         assert!(give(&mut endless, &more, 5000).is_err());
         assert!(endless.held() <= MAX_PARTIAL + 8192);
+    }
+
+    /// rustls remembers where in its input such a message began, and must be shown that again.
+    #[test]
+    fn half_a_message_of_the_handshake_keeps_nobody_from_answering() {
+        let (mut client, mut secure) = pair();
+        shake(&mut client, &mut secure, 4096);
+        let (number, secrets) = client.dangerous_extract_secrets().unwrap().tx;
+        let ConnectionTrafficSecrets::Aes128Gcm { key, iv } = secrets else {
+            panic!("another cipher was agreed on");
+        };
+        let suite = ring::cipher_suite::TLS13_AES_128_GCM_SHA256
+            .tls13()
+            .unwrap();
+        let key_update = OutboundPlainMessage {
+            typ: ContentType::Handshake,
+            version: ProtocolVersion::TLSv1_2,
+            payload: OutboundChunks::Single(&[24, 0]),
+        };
+        let mut cipher = suite.aead_alg.encrypter(key, iv);
+        let record = cipher.encrypt(key_update, number).unwrap().encode();
+        give(&mut secure, &record, 3).unwrap();
+        assert!(secure.held() > 0, "it waits for the other half");
+        let mut out = vec![0; SCRATCH];
+        secure.encipher(b"answer", &mut out).unwrap();
+        secure.say_goodbye();
+        assert!(secure.owes());
     }
 }
