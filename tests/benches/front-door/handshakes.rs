@@ -34,7 +34,11 @@ fn measure(contender: &Contender, time: Duration, memory: Memory) -> Result<Samp
     let config = client::config("http/1.1", memory)?;
     let mut storm = Storm::new(contender.address, config, AT_ONCE)?;
     // The first ones, when there are no tickets, are not counted.
-    storm.run(Instant::now() + WARM, &AtomicBool::new(false))?;
+    let until = Instant::now() + PATIENCE;
+    while storm.made < 4 * AT_ONCE as u64 {
+        ensure!(Instant::now() < until, "only {} were made", storm.made);
+        storm.run(Instant::now() + WARM, &AtomicBool::new(false))?;
+    }
     let (began, used, before) = (Instant::now(), contender.used()?, storm.made);
     let was_resumed = storm.resumed;
     storm.run(began + time, &AtomicBool::new(false))?;
@@ -47,7 +51,7 @@ fn measure(contender: &Contender, time: Duration, memory: Memory) -> Result<Samp
     let resumed = (storm.resumed - was_resumed) as f64 / got.units as f64;
     match memory {
         Memory::Forgets => ensure!(resumed == 0.0, "handshakes were resumed"),
-        Memory::Keeps => ensure!(resumed > 0.95, "only {resumed} of handshakes were resumed"),
+        Memory::Keeps => ensure!(resumed > 0.9, "only {resumed} of handshakes were resumed"),
     }
     Ok(Sample::rate(
         got.units as f64,
@@ -147,3 +151,5 @@ impl Storm {
 
 const AT_ONCE: usize = 32;
 const WARM: Duration = Duration::from_millis(150);
+/// What has not come by then does not.
+const PATIENCE: Duration = Duration::from_secs(60);
