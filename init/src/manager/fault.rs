@@ -11,6 +11,7 @@ use std::{
 
 use netstack::door::{Route, RouteKind, Upstream};
 use rustix::process::{Resource, Rlimit, Signal};
+use supervise::control::{Forward, Transport};
 use tokio::{runtime::Handle, sync::mpsc, task::block_in_place};
 
 use super::{BLOCKING_THREADS, WORKERS};
@@ -51,7 +52,21 @@ pub(super) fn routes() -> Vec<Route> {
     lines.lines().filter_map(route).collect()
 }
 
-/// The host names of these.
+/// The ports that tests have forwarded: lines `port address:port` of a file, over TCP.
+pub(super) fn forwards() -> Vec<Forward> {
+    let lines = std::fs::read_to_string(FORWARDS).unwrap_or_default();
+    let forward = |line: &str| {
+        let (port, to) = line.split_once(' ')?;
+        Some(Forward {
+            transport: Transport::Tcp,
+            port: port.parse().ok()?,
+            to: to.parse().ok()?,
+        })
+    };
+    lines.lines().filter_map(forward).collect()
+}
+
+/// The host names of [`routes`].
 pub(super) fn names() -> impl Iterator<Item = String> {
     routes()
         .into_iter()
@@ -248,3 +263,4 @@ fn stderr(pool: &Handle) {
 const ANSWER_FIRST: Duration = Duration::from_millis(100);
 const LONG_WORK: Duration = Duration::from_secs(15);
 const ROUTES: &str = "/data/fault/routes";
+const FORWARDS: &str = "/data/fault/forwards";
