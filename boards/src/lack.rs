@@ -107,6 +107,13 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
         ],
     ),
     (
+        "crash",
+        &[Tool {
+            program: "nft",
+            package: "nftables",
+        }],
+    ),
+    (
         "door",
         &[
             Tool {

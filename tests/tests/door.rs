@@ -7,7 +7,7 @@
 //! clients are served.
 //!
 //! The tools that judge by clocks of their own run with `--long`. sslyze, slowhttptest and the short
-//! Autobahn cases were seen to pass eight times and more in a row on a machine with a load of 12 to 40
+//! Autobahn cases were seen to pass ten times in a row on a machine with a load of 12 to 40
 //! on two cores; each takes from half a minute to four there, and two of them programs from PyPI.
 
 use std::{

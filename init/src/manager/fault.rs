@@ -18,7 +18,7 @@ use rustix::{
     process::{Resource, Rlimit, Signal},
 };
 use supervise::{
-    control::{Limits, Request, StartService},
+    control::{Forward, Limits, Request, StartService, Transport},
     unit::{UnitInfo, UnitName},
 };
 use tokio::{runtime::Handle, sync::mpsc, task::block_in_place};
@@ -80,7 +80,21 @@ pub(super) fn is_ours(unit: &UnitInfo) -> bool {
     unit.unit.service_id() == Some(SERVICE)
 }
 
-/// The host names of these.
+/// The ports that tests have forwarded: lines `port address:port` of a file, over TCP.
+pub(super) fn forwards() -> Vec<Forward> {
+    let lines = std::fs::read_to_string(FORWARDS).unwrap_or_default();
+    let forward = |line: &str| {
+        let (port, to) = line.split_once(' ')?;
+        Some(Forward {
+            transport: Transport::Tcp,
+            port: port.parse().ok()?,
+            to: to.parse().ok()?,
+        })
+    };
+    lines.lines().filter_map(forward).collect()
+}
+
+/// The host names of [`routes`].
 pub(super) fn names() -> impl Iterator<Item = String> {
     routes()
         .into_iter()
@@ -279,3 +293,4 @@ const ANSWER_FIRST: Duration = Duration::from_millis(100);
 const LONG_WORK: Duration = Duration::from_secs(15);
 const SERVICE: &str = "fault";
 const ROUTES: &str = "/data/fault/routes";
+const FORWARDS: &str = "/data/fault/forwards";

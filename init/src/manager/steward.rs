@@ -230,7 +230,11 @@ impl Steward {
                 }
                 Err(e) => supervise::error!("{} can't be started: {e}", request.unit),
             },
-            Action::Forwards(forwards) => self.link.ask(&Request::Forwards(forwards)),
+            Action::Forwards(forwards) => {
+                #[cfg(feature = "fault")]
+                let forwards = [forwards, super::fault::forwards()].concat();
+                self.link.ask(&Request::Forwards(forwards));
+            }
             Action::Stop(unit) => self.link.ask(&Request::StopService { unit }),
             // Said again now and then: what was sent may have been lost in a crash of PID 1.
             Action::Routes(routes) => {

@@ -14,7 +14,10 @@ mod succession;
 mod sweep;
 mod upgrade;
 
-use std::{thread, time::Duration};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -109,6 +112,35 @@ fn rubbish_in_the_hand_over_costs_the_roles_and_not_pid_1() -> Result<()> {
     let failures = client.stop()?;
     ensure!(failures.is_empty(), "clients saw: {failures:?}");
     ensure!(after == roles(&native)?, "a role was started again");
+    Ok(())
+}
+
+/// The kernel forwards, whatever PID 1 does; and its successor knows of it without being told.
+#[test]
+fn forwarded_ports_outlive_a_crash() -> Result<()> {
+    let native = Native::start("forwards")?;
+    let file = native.path("/data/fault/forwards")?;
+    fs::write(
+        file,
+        "2222 10.77.0.9:80\n22 10.77.0.9:22\n2223 192.0.2.1:80\n",
+    )?;
+    let rules = || native.machine().run("nft list table ip pilot");
+    let is_forwarded =
+        || rules().is_ok_and(|rules| rules.contains("tcp dport 2222 dnat to 10.77.0.9:80"));
+    until(PATIENCE * 2, is_forwarded).context("the port is not forwarded")?;
+    let all = rules()?;
+    ensure!(
+        all.matches("dnat to").count() == 1,
+        "not the manager's to give: {all}"
+    );
+    let now = Succession::of(&native)?;
+    succession::inject(&native, "segv", "main")?;
+    now.await_successor(&native)?;
+    let end = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < end {
+        ensure!(is_forwarded(), "it is forwarded no more: {}", rules()?);
+        thread::sleep(Duration::from_millis(20));
+    }
     Ok(())
 }
 
