@@ -36,6 +36,8 @@ impl Pid1 {
     /// Begins the steps whose turn has come, and ends those that are overdue.
     pub(super) fn advance_boot(&mut self, now: Duration) {
         while let Some(step) = self.boot.begin_next(now) {
+            // It may be one that waits for what a look would find.
+            self.hunt_at = Duration::ZERO;
             self.begin(step);
         }
         while let Some(step) = self.boot.overdue(now) {
@@ -64,7 +66,10 @@ impl Pid1 {
             Action::Identity => self.settle_identity(),
             Action::Kernel => kernel_settings(),
             Action::Logd => self.add_role(Role::Logd),
-            Action::Manager => self.add_role(Role::Manager),
+            Action::Manager => {
+                enter_own_group();
+                self.add_role(Role::Manager)
+            }
             Action::Mounts => mount(self.stage),
             Action::Network => self.start_network(),
             Action::SwitchRoot => self.switch_root(),
@@ -478,12 +483,30 @@ fn kernel_settings() -> Result<Begun, String> {
     for group in [OWN_GROUP, "pilot/helpers", "services"] {
         trouble.extend(super::start::make_cgroup(group).err());
     }
-    let own = format!("{}/{OWN_GROUP}/cgroup.procs", super::start::CGROUPS);
-    trouble.extend(fs::write(&own, "0").err().map(|e| format!("{own}: {e}")));
+    if !is_hierarchys_root() {
+        enter_own_group();
+    }
     if trouble.is_empty() {
         Ok(Begun::Done)
     } else {
         Err(trouble.join("; "))
+    }
+}
+
+/// Whether our control groups are below the hierarchy's own root, which alone hands controllers down
+/// while processes are in it (and alone is of no type).
+fn is_hierarchys_root() -> bool {
+    !Path::new(super::start::CGROUPS)
+        .join("cgroup.type")
+        .exists()
+}
+
+/// Comes before the manager, whose services need it, and not earlier where that is possible: the
+/// kernel takes ten milliseconds for it (an RCU grace period).
+fn enter_own_group() {
+    let own = format!("{}/{OWN_GROUP}/cgroup.procs", super::start::CGROUPS);
+    if let Err(e) = fs::write(&own, "0") {
+        supervise::error!("services are not held to their limits: {own}: {e}");
     }
 }
 
