@@ -61,7 +61,10 @@ pub(crate) fn measure(
         figures.work = Some(to_answer.saturating_sub(idle));
         figures.to_grant = dump.granted.and_then(since_exec);
     }
-    std::thread::sleep(SETTLE);
+    let (began, until) = (Instant::now(), observer.moment()?.clock + SETTLED);
+    while observer.moment()?.clock < until && began.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_secs(1));
+    }
     figures.memory = observer.memory()?;
     boot.guest.kill()?;
     Ok(figures)
@@ -281,7 +284,9 @@ const TRY: Duration = Duration::from_millis(40);
 const AGAIN: Duration = Duration::from_secs(5);
 const BETWEEN: Duration = Duration::from_millis(4);
 const ANSWER: Duration = Duration::from_secs(30);
-/// Until memory is looked at.
+/// Guest time until memory is looked at.
+const SETTLED: Duration = Duration::from_secs(20);
+/// Until the box has written what the manager gave it.
 const SETTLE: Duration = Duration::from_secs(10);
 /// For a boot, under emulation on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
