@@ -504,8 +504,9 @@ impl Pid1 {
     }
 
     fn until_next(&self, now: Duration) -> Duration {
-        // One SIGCHLD told of them all and has been taken.
-        if self.more_to_reap {
+        // One SIGCHLD told of them all and has been taken; and nothing is worth waiting for before
+        // the first turn.
+        if self.more_to_reap || self.last_turn.is_zero() {
             return Duration::ZERO;
         }
         let lives = self

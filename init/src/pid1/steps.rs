@@ -39,6 +39,8 @@ impl Pid1 {
     /// Begins the steps whose turn has come, and ends those that are overdue.
     pub(super) fn advance_boot(&mut self, now: Duration) {
         while let Some(step) = self.boot.begin_next(now) {
+            // It may be one that waits for what a look would find.
+            self.hunt_at = Duration::ZERO;
             self.begin(step);
         }
         while let Some(step) = self.boot.overdue(now) {
@@ -67,7 +69,10 @@ impl Pid1 {
             Action::Identity => self.settle_identity(),
             Action::Kernel => kernel_settings(),
             Action::Logd => self.add_role(Role::Logd),
-            Action::Manager => self.add_role(Role::Manager),
+            Action::Manager => {
+                enter_own_group();
+                self.add_role(Role::Manager)
+            }
             Action::Mounts => mount(self.stage),
             Action::Network => self.start_network(),
             Action::SwitchRoot => self.switch_root(),
@@ -501,8 +506,9 @@ fn kernel_settings() -> Result<Begun, String> {
     let limited = group.and_then(|group| group.limit(&protected).map_err(|e| e.to_string()));
     trouble.extend(limited.err());
     trouble.extend(limit_services().err());
-    let own = format!("{}/{OWN_GROUP}/cgroup.procs", super::start::CGROUPS);
-    trouble.extend(fs::write(&own, "0").err().map(|e| format!("{own}: {e}")));
+    if !is_hierarchys_root() {
+        enter_own_group();
+    }
     if trouble.is_empty() {
         Ok(Begun::Done)
     } else {
@@ -525,6 +531,23 @@ fn limit_services() -> Result<(), String> {
 /// Whether what no driver has shown by now will not come any more.
 pub(super) fn is_hopeless(drivers_done: Option<Duration>, now: Duration) -> bool {
     drivers_done.is_some_and(|at| now > at.saturating_add(HUNT_PATIENCE))
+}
+
+/// Whether our control groups are below the hierarchy's own root, which alone hands controllers down
+/// while processes are in it (and alone is of no type).
+fn is_hierarchys_root() -> bool {
+    !Path::new(super::start::CGROUPS)
+        .join("cgroup.type")
+        .exists()
+}
+
+/// Comes before the manager, whose services need it, and not earlier where that is possible: the
+/// kernel takes ten milliseconds for it (an RCU grace period).
+fn enter_own_group() {
+    let own = format!("{}/{OWN_GROUP}/cgroup.procs", super::start::CGROUPS);
+    if let Err(e) = fs::write(&own, "0") {
+        supervise::error!("services are not held to their limits: {own}: {e}");
+    }
 }
 
 fn has_entropy() -> bool {

@@ -119,7 +119,7 @@ fn processes(figures: &[Figures]) {
         };
         println!(
             "  {:<36} {rss:>8} {:>10} {:>8}",
-            format!("{pid} {name}"),
+            format!("{pid} {}", name.trim_end_matches('_')),
             of("Anonymous"),
             of("Pss")
         );

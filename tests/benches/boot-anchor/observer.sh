@@ -4,7 +4,9 @@ moment() { clock; work; echo "$clock $work"; }
 memory() {
     while read -r line; do echo "$line"; done < /proc/meminfo
     for process in /proc/[0-9]*; do
-        read -r name 2> /dev/null < $process/comm || continue
+        # Empty for the kernel's own threads.
+        name=$(busybox tr '\0 ' '__' 2> /dev/null < $process/cmdline)
+        [ -n "$name" ] || continue
         while read -r line; do echo "${process#/proc/} $name $line"; done 2> /dev/null < $process/smaps_rollup
     done
 }

@@ -15,6 +15,7 @@ use boards::{
     qemu::{Guest, Machine, Serial},
     web::{self, Trust},
 };
+use serde_json::json;
 
 use crate::{
     observer::{Memory, Observer, connect},
@@ -60,7 +61,10 @@ pub(crate) fn measure(
         figures.work = Some(to_answer.saturating_sub(idle));
         figures.to_grant = dump.granted.and_then(since_exec);
     }
-    std::thread::sleep(SETTLE);
+    let (began, until) = (Instant::now(), observer.moment()?.clock + SETTLED);
+    while observer.moment()?.clock < until && began.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_secs(1));
+    }
     figures.memory = observer.memory()?;
     boot.guest.kill()?;
     Ok(figures)
@@ -79,10 +83,12 @@ pub(crate) fn first_boot(ground: &Ground, system: &System, scratch: &Path) -> Re
             Err(_) => std::thread::sleep(Duration::from_millis(500)),
         }
     };
-    // The certificate is kept, and data is written out.
+    // The certificate is kept meanwhile.
     std::thread::sleep(SETTLE);
-    if !boot.guest.power_off(PATIENCE)? {
-        bail!("the box does not power off");
+    while boot.guest.wait(AGAIN).is_err() {
+        anyhow::ensure!(Instant::now() < deadline, "the box does not power off");
+        // A press before the button has its driver is not heard.
+        boot.guest.qmp()?.execute("system_powerdown", json!({}))?;
     }
     Ok(trust)
 }
@@ -121,7 +127,7 @@ impl Boot {
             "-machine",
             "nvdimm=on",
             "-cpu",
-            "qemu64,+rdtscp,+ssse3,+sse4.1,+sse4.2,+rdrand,+rdseed",
+            "qemu64,+rdtscp,+ssse3,+sse4.1,+sse4.2,+rdrand",
             "-m",
             "slots=2,maxmem=8G",
             "-rtc",
@@ -275,9 +281,12 @@ const MEMORY: u32 = 512;
 const GLANCE: Duration = Duration::from_millis(2);
 /// How long the guest is given to take a connection: its host may be busy.
 const TRY: Duration = Duration::from_millis(40);
+const AGAIN: Duration = Duration::from_secs(5);
 const BETWEEN: Duration = Duration::from_millis(4);
 const ANSWER: Duration = Duration::from_secs(30);
-/// Until memory is looked at.
+/// Guest time until memory is looked at.
+const SETTLED: Duration = Duration::from_secs(20);
+/// Until the box has written what the manager gave it.
 const SETTLE: Duration = Duration::from_secs(10);
 /// For a boot, under emulation on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
