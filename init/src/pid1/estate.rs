@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Pid1,
+    beginning::open,
     inheritance::{self, Legacy},
-    open,
     sockets::Sockets,
     succession::Succession,
     table::{LogPair, seqpacket_pair},
