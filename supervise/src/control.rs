@@ -394,10 +394,9 @@ pub fn receive<T: DeserializeOwned>(
             fds.extend(rights);
         }
     }
-    if got
-        .flags
-        .intersects(rustix::net::ReturnFlags::TRUNC | rustix::net::ReturnFlags::CTRUNC)
-    {
+    let cut = rustix::net::ReturnFlags::TRUNC | rustix::net::ReturnFlags::CTRUNC;
+    // The kernel counts the room in whole words, so one more than agreed may fit.
+    if got.flags.intersects(cut) || fds.len() > MAX_FDS {
         return Err(FrameError::TooLong);
     }
     if got.bytes == 0 {

@@ -214,7 +214,7 @@ fn route_changes(
     changes: &mut Vec<Change>,
 ) {
     let index = link.index;
-    let metric = METRIC_BASE + index;
+    let metric = METRIC_BASE.wrapping_add(index);
     let mut there = false;
     for route in kernel
         .routes
