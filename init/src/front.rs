@@ -35,8 +35,6 @@ use crate::pid1::{
 
 /// Runs the front until PID 1 ends it or the door breaks.
 pub fn run() -> ExitCode {
-    #[cfg(feature = "fault")]
-    crate::crash::fault::listen_in_front();
     let control = Arc::new(crate::inherited::take(CONTROL_FD));
     let owners = crate::inherited::take_if_open(OWNERS_FD);
     match serve(&control, owners) {
@@ -56,6 +54,8 @@ fn serve(control: &Arc<OwnedFd>, owners: Option<OwnedFd>) -> Result<(), String> 
     control::send(control.as_fd(), &Request::Hello { protocol: PROTOCOL }, &[])
         .map_err(|e| e.to_string())?;
     let end = asked_to_end().map_err(|e| e.to_string())?;
+    #[cfg(feature = "fault")]
+    crate::crash::fault::listen_in_front();
     let (sender, receiver) = door::channel().map_err(|e| e.to_string())?;
     let mut early = Vec::new();
     let probe = loop {

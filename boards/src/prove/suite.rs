@@ -158,7 +158,7 @@ impl Target {
         let words = ["test", "-p", "tests", "--test", &self.name];
         // Two machines at a time are what two cores emulate without one starving the other; a fuzzer
         // runs for a time, whatever it gets done in it.
-        let threads = if self.name == "fuzz" { "4" } else { "2" };
+        let threads = if self.name == "fuzz" { "8" } else { "2" };
         let options = ["--", "--show-output", "--test-threads", threads];
         let run = Run {
             name: self.name.clone(),

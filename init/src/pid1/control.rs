@@ -215,8 +215,13 @@ impl Pid1 {
     }
 
     fn configure_door(&mut self, bytes: Vec<u8>) -> Result<(), String> {
-        let door: DoorConfig =
+        let mut door: DoorConfig =
             postcard::from_bytes(&bytes).map_err(|e| format!("no door configuration: {e}"))?;
+        // A manager that can't read its own has no better one than that of before.
+        if door.identity.is_none() {
+            door.identity = postcard::from_bytes(&self.keep.identity).ok();
+        }
+        let bytes = postcard::to_stdvec(&door).map_err(|e| e.to_string())?;
         let ports: Vec<u16> = door.routes.iter().filter_map(|route| route.port).collect();
         for port in &ports {
             match self.sockets.open_port(*port) {

@@ -194,11 +194,12 @@ impl Pid1 {
     pub(super) fn brief(&mut self, role: Role, now: Duration) {
         match role {
             Role::Front => {
-                for (port, listener) in self.sockets.door.clone() {
-                    self.tell(role, Event::Listener { port }, vec![listener]);
-                }
+                // First what it is to be: else early clients would see a throw-away certificate.
                 if let Some(door) = self.door.clone() {
                     self.tell(role, Event::Door(door), vec![]);
+                }
+                for (port, listener) in self.sockets.door.clone() {
+                    self.tell(role, Event::Listener { port }, vec![listener]);
                 }
             }
             Role::Logd => {
