@@ -32,7 +32,7 @@ likeness() {
         awk '{ print "priority", $1, $17, $18, $39, $40 }' | sort
     # What is open at each of a few looks, and how often at least.
     for look in 1 2 3 4 5 6 7 8; do
-        ls -l /proc/1/fd | sed -n '/^l/{ s/.* -> //; /^anon_inode:/!s/\[.*//; p }'
+        ls -l /proc/1/fd 2>/dev/null | sed -n '/^l/{ s/.* -> //; /^anon_inode:/!s/\[.*//; p }'
         echo look
     done | awk '$0 != "look" { now[$0]++; next }
         { looks++

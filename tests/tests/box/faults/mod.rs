@@ -23,7 +23,7 @@ fn a_box_made_to_fail_goes_on() -> Result<()> {
     let of_pid_1 = [
         "segv:main",
         "abort:net",
-        "overflow:console",
+        "overflow:ttyS0",
         "alloc:guard",
         "segv:net",
     ];
@@ -47,7 +47,7 @@ fn a_hundred_crashes_are_outlived() -> Result<()> {
         let of = |thread: &&str| kinds.map(|kind| format!("{kind}:{thread}"));
         threads.iter().flat_map(of).collect()
     };
-    let mut of_pid_1 = each(&["main", "net", "guard", "console"]);
+    let mut of_pid_1 = each(&["main", "net", "guard", "ttyS0"]);
     of_pid_1.push("all:main".to_owned());
     let of_pid_1: Vec<_> = of_pid_1.iter().map(String::as_str).collect();
     let of_front = each(&["main", "door"]);
