@@ -6,6 +6,7 @@
 //! | [`vm`] | a box in QEMU |
 //! | [`kit`] | what it is made of before it boots |
 //! | [`package`] | packages that misbehave |
+//! | [`stalls`] | ways to wedge a pool |
 //! | [`front`] | the front door in this process, with a service behind it |
 //! | [`venv`] | programs from PyPI |
 //! | [`load`] | requests at a steady rate |
@@ -24,6 +25,7 @@ pub mod native;
 pub mod netns;
 pub mod owner;
 pub mod package;
+pub mod stalls;
 pub mod strace;
 pub mod venv;
 pub mod vm;

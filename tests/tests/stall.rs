@@ -17,29 +17,8 @@ use tests::{
     native::Native,
     netns::{Machine, until},
     owner::{self, Owner},
+    stalls::KINDS,
 };
-
-/// Every way to wedge a Tokio pool that is known (a, b1 to b3, c1 to c4, d, e, f of the notes on
-/// stalls), and being stopped.
-const KINDS: [&str; 17] = [
-    "condvar",
-    "mutex",
-    "sleep",
-    "read",
-    "driver-owner",
-    "driver-timer",
-    "attrition",
-    "waker",
-    "lifo",
-    "pool-full",
-    "pool-full-in-place",
-    "in-place-storm",
-    "busy-all",
-    "busy-one",
-    "threads",
-    "stderr",
-    "stop",
-];
 
 #[test]
 fn the_box_comes_up_in_name_spaces_and_its_console_answers() -> Result<()> {

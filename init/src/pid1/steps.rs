@@ -70,7 +70,9 @@ impl Pid1 {
             Action::Kernel => kernel_settings(),
             Action::Logd => self.add_role(Role::Logd),
             Action::Manager => {
-                enter_own_group();
+                if is_hierarchys_root() {
+                    enter_own_group();
+                }
                 self.add_role(Role::Manager)
             }
             Action::Mounts => mount(self.stage),

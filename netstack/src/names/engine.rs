@@ -1,7 +1,14 @@
 //! The loop of the thread `names`: carries messages and time between sockets and responder. It
 //! never waits but in `poll`, and takes a bounded share from each socket in turn.
 
-use std::{collections::BTreeMap, io, net::IpAddr, sync::mpsc::TryRecvError, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::IpAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::mpsc::TryRecvError,
+    time::Duration,
+};
 
 use mio::{Events, Poll, Token};
 
@@ -43,7 +50,10 @@ pub fn run(setup: Setup, receiver: Receiver) -> io::Result<()> {
                 Err(TryRecvError::Disconnected) => return Ok(()),
             }
         }
-        engine.turn(&events, &poll);
+        // What is kept beside the responder and its sockets is whole between any two steps.
+        if catch_unwind(AssertUnwindSafe(|| engine.turn(&events, &poll))).is_err() {
+            engine.begin_again(&poll);
+        }
     }
 }
 
@@ -81,6 +91,15 @@ impl Engine {
         wait.min(if self.retry { RETRY_PAUSE } else { SLEEP_MAX })
     }
 
+    /// After a panic: the names are claimed anew.
+    fn begin_again(&mut self, poll: &Poll) {
+        (self.setup.log)("The publishing of the box's name panicked and begins again.");
+        self.responder = Responder::new(Random::seeded());
+        self.links.clear();
+        self.unfinished.clear();
+        self.adjust(poll);
+    }
+
     fn obey(&mut self, command: Command, poll: &Poll) {
         match command {
             Command::Publish { site, links } => {
@@ -97,6 +116,9 @@ impl Engine {
         let mut trouble = None;
         for (name, addresses) in &self.wanted.links {
             let Some(index) = sockets::index_of(name) else {
+                trouble = Some(format!(
+                    "there is no link {name} to publish the box's name on"
+                ));
                 continue;
             };
             let sockets = self.links.entry(index).or_default();

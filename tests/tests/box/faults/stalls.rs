@@ -19,7 +19,7 @@ pub(super) fn each_is_cured(
     kinds: &[&str],
     rested: bool,
 ) -> Result<()> {
-    let code = setup_code(vm)?;
+    let code = vm.setup_code()?;
     println!(
         "{:<20} {:>8} {:>8} {:>8}  cured by",
         "kind", "requests", "answered", "detected"
@@ -99,36 +99,6 @@ fn replaced(vm: &Vm, trust: &Trust) -> Result<u64> {
 fn count(report: &Value) -> Option<u64> {
     report["counts"]["manager"]["replaced"].as_u64()
 }
-
-/// As the console shows it: two groups of five.
-fn setup_code(vm: &mut Vm) -> Result<String> {
-    let since = vm.said().len();
-    vm.type_line("setup-code")?;
-    let said = vm.expect(since, "pilotlight> ", PATIENCE)?;
-    let code = said.lines().find_map(tests::owner::code_in);
-    Ok(code.context("the console shows no setup code")?.to_owned())
-}
-
-/// Every way there is, as suite `stall` has them.
-pub(super) const ALL: [&str; 17] = [
-    "condvar",
-    "mutex",
-    "sleep",
-    "read",
-    "driver-owner",
-    "driver-timer",
-    "attrition",
-    "waker",
-    "lifo",
-    "pool-full",
-    "pool-full-in-place",
-    "in-place-storm",
-    "busy-all",
-    "busy-one",
-    "threads",
-    "stderr",
-    "stop",
-];
 
 /// What a role has to do for its failures to be forgotten, and a little more.
 const HEALTHY_AFTER: Duration = Duration::from_secs(75);
