@@ -40,6 +40,8 @@ struct Pending {
     due: Now,
     from: SocketAddr,
     answers: Vec<ResourceRecord<'static>>,
+    /// What everybody was told within this is not said again.
+    told_within: Now,
 }
 
 /// What a response of others means for us.
@@ -123,10 +125,16 @@ impl Link {
                 (false, true) => random.between(SHARED_PAUSE, Now::from_millis(120)),
                 (false, false) => Now::ZERO,
             };
+            // Who claims a name asks three times within a second, and takes silence for leave.
+            let told_within = match packet.name_servers.is_empty() {
+                true => TOLD_PAUSE,
+                false => TOLD_PAUSE_OF_PROBES,
+            };
             self.pending.push(Pending {
                 due: now + pause,
                 from,
                 answers: all,
+                told_within,
             });
         }
         if alone.is_empty() {
@@ -178,9 +186,12 @@ impl Link {
         let records = self.records.iter().filter(of_part);
         let mut answers: Vec<_> = records.map(|known| known.record.to_wire(false)).collect();
         let due = self.pending.extract_if(.., |pending| pending.due <= now);
-        for answer in due.flat_map(|pending| pending.answers).collect::<Vec<_>>() {
-            if !answers.contains(&answer) && !self.told_just_now(now, &answer) {
-                answers.push(answer);
+        for pending in due.collect::<Vec<_>>() {
+            for answer in pending.answers {
+                let told = self.was_told(now, pending.told_within, &answer);
+                if !told && !answers.contains(&answer) {
+                    answers.push(answer);
+                }
             }
         }
         if !answers.is_empty() {
@@ -290,9 +301,9 @@ impl Link {
         self.pending.retain(|pending| !pending.answers.is_empty());
     }
 
-    /// Nobody is told the same twice within a second (RFC 6762, 6).
-    fn told_just_now(&self, now: Now, answer: &ResourceRecord<'_>) -> bool {
-        let lately = |told: Now| now.saturating_sub(told) < TOLD_PAUSE;
+    /// Whether everybody was told the same within the time `within`.
+    fn was_told(&self, now: Now, within: Now, answer: &ResourceRecord<'_>) -> bool {
+        let lately = |told: Now| now.saturating_sub(told) < within;
         let mut records = self.records.iter();
         records.any(|known| known.record.is(answer) && known.told.is_some_and(lately))
     }
@@ -356,4 +367,6 @@ const PENDING_MAX: usize = 32;
 const SHARED_PAUSE: Now = Now::from_millis(20);
 /// A question that goes on in a further message is waited for this long (RFC 6762, 7.2).
 const MORE_COMES: Now = Now::from_millis(400);
+/// Nobody is told the same twice within a second, but for who probes (RFC 6762, 6).
 const TOLD_PAUSE: Now = Now::from_secs(1);
+const TOLD_PAUSE_OF_PROBES: Now = Now::from_millis(250);

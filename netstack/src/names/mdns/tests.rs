@@ -140,6 +140,28 @@ fn of_two_boxes_with_one_name_the_first_keeps_it() {
 }
 
 #[test]
+fn who_claims_the_name_just_after_another_was_told_of_it_hears_whose_it_is() {
+    let mut first = settled("otter", 1);
+    let now = Now::from_secs(100);
+    let mut probe = Packet::new_query(0);
+    let asked = query("otter.local", TYPE::A, false);
+    probe.questions = Packet::parse(&asked).unwrap().questions;
+    let data = RData::A(A::from(std::net::Ipv4Addr::new(192, 0, 2, 2)));
+    let name = Name::new("otter.local").unwrap();
+    let proposed = ResourceRecord::new(name, CLASS::IN, 120, data);
+    probe.name_servers.push(proposed);
+    let probe = probe.build_bytes_vec().unwrap();
+    let question = query("otter.local", TYPE::A, false);
+    assert_eq!(ask(&mut first, now, PORT, &question).len(), 1);
+    let answered = |probe: &[u8], first: &mut Responder, after: u64| {
+        !ask(first, now + Now::from_millis(after), PORT, probe).is_empty()
+    };
+    assert!(!answered(&probe, &mut first, 100), "told just now");
+    assert!(answered(&probe, &mut first, 350), "the second probe");
+    assert!(!answered(&question, &mut first, 900), "no probe");
+}
+
+#[test]
 fn boxes_that_start_at_once_end_with_different_names_whatever_the_chance() {
     for seed in 0..200 {
         let mut boxes: Vec<_> = (1..=4)
