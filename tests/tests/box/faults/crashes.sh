@@ -32,9 +32,11 @@ likeness() {
     # Priorities and policy: proc_pid_stat(5), 18, 19, 40 and 41.
     sed 's/^[0-9]* (\(.*\)) /\1 /' /proc/1/task/*/stat |
         awk '{ print "priority", $1, $17, $18, $39, $40 }' | sort
-    # What is open at each of a few looks, and how often at least.
+    # What is open at each of a few looks, and how often at least. The program itself is in the root,
+    # or in memory after an upgrade.
     for look in 1 2 3 4 5 6 7 8; do
-        ls -l /proc/1/fd 2>/dev/null | sed -n '/^l/{ s/.* -> //; /^anon_inode:/!s/\[.*//; p }'
+        ls -l /proc/1/fd 2>/dev/null | sed -n '/^l/{ s/.* -> //; /^anon_inode:/!s/\[.*//
+            s,^/memfd:init .*,/usr/lib/pilotlight/init,; p }'
         echo look
     done | awk '$0 != "look" { now[$0]++; next }
         { looks++
