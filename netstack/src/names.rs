@@ -15,6 +15,10 @@
 mod command;
 mod dns;
 mod engine;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing {
+    pub use super::{dns::fuzzing::dns, mdns::fuzzing::mdns};
+}
 mod mdns;
 mod sockets;
 mod zone;

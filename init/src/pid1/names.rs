@@ -55,9 +55,8 @@ impl Pid1 {
     pub(super) fn take_names(&mut self, mut names: Vec<(String, Ipv4Addr)>) -> Result<(), String> {
         names.truncate(MAX_NAMES);
         let stranger = names.iter().find(|(_, address)| !is_services(*address));
-        let refused = stranger.map(|(id, address)| {
-            format!("{address} is no service's address, so {id} has no name")
-        });
+        let refused = stranger
+            .map(|(id, address)| format!("{address} is no service's address, so {id} has no name"));
         names.retain(|(_, address)| is_services(*address));
         self.names.services = names;
         self.tell_names();
@@ -108,7 +107,9 @@ impl Pid1 {
     pub(super) fn brief_names(&mut self) {
         self.names.told = None;
         let sockets = self.names.sockets.iter();
-        let all: Vec<_> = sockets.map(|(address, asked)| asked.event(*address)).collect();
+        let all: Vec<_> = sockets
+            .map(|(address, asked)| asked.event(*address))
+            .collect();
         for (event, fds) in all {
             self.tell(Role::Front, event, fds);
         }

@@ -1,6 +1,11 @@
 //! What each boot step does. Whatever may hang is done by a helper; here nothing waits.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    time::Duration,
+};
 
 use drivers::{block, watchdog};
 use netstack::net::{self, Bridge, NetConfig};
@@ -561,7 +566,7 @@ fn has_entropy() -> bool {
 /// The box's own programs ask the front, whose sockets are there whatever becomes of it; until then
 /// those whom the network named.
 pub(super) fn write_resolv_conf(named: &[IpAddr], front: bool) {
-    let front = front.then_some(Ipv4Addr::LOCALHOST.into());
+    let front = front.then_some(IpAddr::from(Ipv4Addr::LOCALHOST));
     let text: String = front
         .as_ref()
         .map_or(named, std::slice::from_ref)

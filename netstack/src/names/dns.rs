@@ -24,6 +24,8 @@ mod clients;
 mod config;
 mod forward;
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod internal;
 mod lines;
 mod resolver;

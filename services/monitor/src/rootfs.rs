@@ -145,7 +145,10 @@ fn hosts(plan: &Plan) -> String {
 
 /// The box itself is asked for names; other services are found by their ids alone.
 fn resolver(plan: &Plan) -> String {
-    format!("nameserver {}\nsearch pilot.internal\n", plan.network.gateway)
+    format!(
+        "nameserver {}\nsearch pilot.internal\n",
+        plan.network.gateway
+    )
 }
 
 pub(crate) fn make_folder(path: &Path, mode: u32) -> Result<(), Error> {
