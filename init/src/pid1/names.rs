@@ -16,7 +16,7 @@ use supervise::{
     status::ResolverStatus,
 };
 
-use super::{Pid1, estate::is_listener, forwards::is_services, roles::Role, sockets};
+use super::{Pid1, Stage, estate::is_listener, forwards::is_services, roles::Role, sockets};
 use crate::handover::descriptors::{Handed, Inherited, Naming};
 
 /// What PID 1 knows of it.
@@ -66,7 +66,7 @@ impl Pid1 {
     /// Has sockets where names are asked for, and none elsewhere. What can't be had is tried again.
     pub(super) fn open_names(&mut self) {
         // Before the drivers are there, services are not either; the door comes first.
-        if self.drivers_done.is_none() {
+        if self.stage != Stage::Root || self.drivers_done.is_none() {
             return;
         }
         let wanted = self.addresses_asked();

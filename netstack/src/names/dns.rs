@@ -1,5 +1,5 @@
-//! The box's name server, all but its sockets without sockets or clocks: what it knows by itself, what it keeps, and
-//! whom it asks.
+//! The box's name server: what it knows by itself, what it keeps, and whom it asks, as a state
+//! machine without sockets or clocks; and beside it the sockets.
 //!
 //! It is a forwarder with a cache, for the services on the bridge, the box itself and, if its owner
 //! wants it, the LAN; never for anybody else. What others say it passes on as bytes, and keeps under

@@ -148,8 +148,9 @@ impl Clients {
             let (mut socket, address) = match door.listener.accept() {
                 Ok(accepted) => accepted,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
-                // A client that is gone already, or no descriptor: others are tried next turn.
-                Err(_) => return true,
+                Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => continue,
+                // No descriptor: those who wait are let in with the next who comes.
+                Err(_) => return false,
             };
             let of_one = self.connections.iter();
             let of_one = of_one.filter(|(_, other)| other.address.ip() == address.ip());

@@ -131,7 +131,9 @@ impl DnsConfig {
         let mut others = Vec::new();
         for server in servers {
             let is_own = server.port.unwrap_or(PORT) == PORT && self.is_own(server.address);
-            if !is_own && !others.contains(&server) && others.len() < SERVERS_MAX {
+            // Which link such an address is on is not told.
+            let is_vague = matches!(server.address, IpAddr::V6(ip) if ip.is_unicast_link_local());
+            if !is_own && !is_vague && !others.contains(&server) && others.len() < SERVERS_MAX {
                 others.push(server);
             }
         }

@@ -606,6 +606,18 @@ impl Forwarder {
         };
         attempt.until = None;
         let (server, flight) = (attempt.server, attempt.flight);
+        // Somebody on the way may swallow what is for this port alone.
+        let upstream = self.upstreams.get_mut(&server);
+        if let Some(upstream) = upstream
+            && attempt.via == Via::Tls
+            && upstream.server.privacy == Privacy::Opportunistic
+        {
+            upstream.lacks_tls(now);
+            return match flight {
+                Some(at) => self.launch(now, at, server, Some(Via::Udp)),
+                None => self.drop_attempt(id),
+            };
+        }
         self.missed(now, server);
         match flight {
             Some(at) => self.advance(now, at),

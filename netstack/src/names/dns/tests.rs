@@ -47,6 +47,8 @@ struct World {
     servers: BTreeMap<SocketAddr, Manner>,
     /// Connections that break in place of opening.
     no_streams: bool,
+    /// What goes by TLS is lost.
+    swallows_tls: bool,
     /// What is on its way to the resolver.
     under_way: Vec<(Now, Origin, Vec<u8>)>,
     closed: HashSet<u16>,
@@ -114,6 +116,7 @@ impl World {
             random: Random::new(1),
             servers: servers.iter().map(|(n, m)| (server(*n), *m)).collect(),
             no_streams: false,
+            swallows_tls: false,
             under_way: Vec::new(),
             closed: HashSet::new(),
             sent: Vec::new(),
@@ -222,6 +225,9 @@ impl World {
             Via::Udp => Origin::Datagram(id),
             Via::Tcp | Via::Tls => Origin::Stream(server, via),
         };
+        if self.swallows_tls && via == Via::Tls {
+            return;
+        }
         let is_lossy = via == Via::Udp;
         for (delay, answer) in manner.answers(bytes, via) {
             let copies = 1 + u64::from(self.random.below(1000) < self.doubling);
@@ -548,6 +554,18 @@ fn tls_is_used_where_it_can_be_and_never_left_where_it_must_be() {
         let open = world.sent.iter().any(|(_, via, _)| *via != Via::Tls);
         assert_eq!(open, falls_back);
     }
+}
+
+#[test]
+fn a_port_that_swallows_everything_costs_two_seconds_once() {
+    let mut world = World::new(&[(1, Manner::Good)]);
+    world.configure(private(Privacy::Opportunistic));
+    world.swallows_tls = true;
+    let (answer, took) = world.answer("a.example");
+    assert!(is_true(&answer, "a.example"));
+    assert!((2000..2200).contains(&took.as_millis()), "{took:?}");
+    let (_, took) = world.answer("b.example");
+    assert!(took.as_millis() < 100, "{took:?}");
 }
 
 #[test]
