@@ -149,10 +149,12 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
                 program: "nft",
                 package: "nftables",
             },
+            SETPRIV,
             Tool {
                 program: "unbound",
                 package: "unbound",
             },
+            UNSHARE,
         ],
     ),
     (

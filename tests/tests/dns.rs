@@ -19,7 +19,11 @@ use netstack::{
         ServerStatus, Setup,
     },
 };
-use tests::netns::{Machine, Watch, lacks, until};
+use rustix::process::{Pid, Signal, kill_process};
+use tests::{
+    native::{self, Native},
+    netns::{Machine, Watch, lacks, until},
+};
 
 #[test]
 fn a_service_finds_others_and_the_world_and_both_only_once() {
@@ -246,6 +250,36 @@ fn a_load_of_questions_is_answered_whole_also_while_a_successor_takes_over() {
             lab.service.run(&line)
         };
         ensure!(load("+tcp")? == "10.77.0.2\n" && load("+notcp")? == "10.77.0.2\n");
+        Ok(())
+    });
+}
+
+/// The whole of PID 1 and its front: what is asked while there is no front waits for the next one.
+#[test]
+fn no_question_is_lost_when_the_front_is_killed() {
+    test("no_question_is_lost_when_the_front_is_killed", || {
+        let native = Native::start("names")?;
+        let ask = |more: &str| {
+            let line = format!("dig +short +time=120 +tries=1 {more}");
+            native.machine().run(&line)
+        };
+        let wanted = "pilot.internal.";
+        wait_for("loopback", wanted, || ask("@127.0.0.1 -x 10.77.0.1"))?;
+        wait_for("the bridge", wanted, || ask("@10.77.0.1 -x 10.77.0.1"))?;
+        for way in ["+notcp", "+tcp", "+notcp"] {
+            let front = native.role("front")?;
+            let pid = Pid::from_raw(front.cast_signed()).context("a pid")?;
+            kill_process(pid, Signal::KILL)?;
+            let process = PathBuf::from(format!("/proc/{front}"));
+            until(SOON, || !process.exists())?;
+            let answer = ask(&format!("@10.77.0.1 {way} -x 10.77.0.1"))?;
+            ensure!(answer.contains(wanted), "{way}: {answer}");
+            until(SOON, || {
+                native.role("front").is_ok_and(|next| next != front)
+            })?;
+        }
+        let config = fs::read_to_string(native.path("/run/resolv.conf")?)?;
+        ensure!(config == "nameserver 127.0.0.1\n", "{config}");
         Ok(())
     });
 }
@@ -522,7 +556,7 @@ fn der(pem: &str) -> Result<Vec<u8>> {
 
 /// Runs a test where it can run, and says loudly where it can't.
 fn test(name: &str, work: impl FnOnce() -> Result<()>) {
-    if let Some(why) = lacks() {
+    if let Some(why) = lacks().or_else(native::lacks) {
         println!("SKIPPED: {name}: {why}");
         return;
     }
