@@ -84,12 +84,24 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
         "bench",
         &[
             Tool {
+                program: "dnsmasq",
+                package: "dnsmasq-base",
+            },
+            Tool {
+                program: "dnsperf",
+                package: "dnsperf",
+            },
+            Tool {
                 program: "haproxy",
                 package: "haproxy",
             },
             Tool {
                 program: "nginx",
                 package: "nginx-light",
+            },
+            Tool {
+                program: "unbound",
+                package: "unbound",
             },
         ],
     ),
@@ -112,6 +124,38 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
             program: "nft",
             package: "nftables",
         }],
+    ),
+    (
+        "dns",
+        &[
+            Tool {
+                program: "dig",
+                package: "bind9-dnsutils",
+            },
+            Tool {
+                program: "dnsmasq",
+                package: "dnsmasq-base",
+            },
+            Tool {
+                program: "dnsperf",
+                package: "dnsperf",
+            },
+            IP,
+            Tool {
+                program: "kdig",
+                package: "knot-dnsutils",
+            },
+            Tool {
+                program: "nft",
+                package: "nftables",
+            },
+            SETPRIV,
+            Tool {
+                program: "unbound",
+                package: "unbound",
+            },
+            UNSHARE,
+        ],
     ),
     (
         "door",

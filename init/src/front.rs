@@ -92,24 +92,25 @@ fn serve(control: &Arc<OwnedFd>, owners: Option<OwnedFd>) -> Result<(), String> 
                 .map_err(|e| e.to_string())
         })?;
     }
-    let mut tell = |event, fds| {
-        names.hear(&event);
+    let tell = |names: &mut names::Publisher, event, fds| {
+        let fds = names.hear(&event, fds);
         desk.hear(&event);
         tell(&sender, event, fds)
     };
     for (event, fds) in early {
-        tell(event, fds)?;
+        tell(&mut names, event, fds)?;
     }
     while !loop_thread.is_finished() {
         if is_asked_to_end(control, &end) {
             let _ = sender.send(Command::Shutdown);
+            names.retire();
             // Its thread ends the process.
             return loop_thread
                 .join()
                 .map_err(|_| "its door panicked".to_owned());
         }
         let (event, fds) = next(control)?;
-        tell(event, fds)?;
+        tell(&mut names, event, fds)?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ mod hearing;
 mod inheritance;
 mod jobs;
 mod keeping;
+mod names;
 mod netview;
 mod owner;
 mod publish;
@@ -54,6 +55,7 @@ use supervise::{
 use self::{
     jobs::Job,
     keeping::Written,
+    names::Names,
     owner::Owner,
     replace::Replaced,
     retire::Retiring,
@@ -145,6 +147,7 @@ pub struct Pid1 {
     log_tail: Vec<String>,
     owner: Owner,
     forwards: Vec<Forward>,
+    names: Names,
     dirty: bool,
     publish_at: Duration,
     last_turn: Duration,

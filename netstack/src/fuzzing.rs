@@ -6,6 +6,7 @@
 
 pub use crate::{
     door::fuzzing::{hpack, http1, http2, routing},
+    names::fuzzing::{dns, mdns},
     net::fuzzing::{dhcp, filter, rtnl},
 };
 

@@ -29,6 +29,8 @@ pub struct Ports {
     pub routes: Vec<Route>,
     /// By the kernel.
     pub forwards: Vec<Forward>,
+    /// Ids and addresses, whatever ports there are.
+    pub names: Vec<(String, Ipv4Addr)>,
     /// What a service does not get, as a sentence, by its id.
     pub refused: BTreeMap<String, String>,
     taken: BTreeMap<(Transport, u16), String>,
@@ -37,6 +39,7 @@ pub struct Ports {
 impl Ports {
     /// Gives service `id`, which has `address`, what `spec` asks for and is not taken.
     pub fn give(&mut self, id: &str, address: Ipv4Addr, spec: &ServiceSpec) {
+        self.names.push((id.to_owned(), address));
         // The door takes the first route of a name, so what has a port of its own comes after.
         let (later, first): (Vec<_>, Vec<_>) = spec
             .interfaces

@@ -61,6 +61,8 @@ pub enum Action {
     Stop(UnitName),
     /// The ports that the kernel forwards to services, all of them.
     Forwards(Vec<Forward>),
+    /// The services' ids and addresses, all of them, by which they find each other.
+    Names(Vec<(String, Ipv4Addr)>),
     /// The front door's routes to services, all of them.
     Routes(Vec<Route>),
 }
@@ -210,6 +212,7 @@ impl Reconciler {
         }
         let actions = vec![
             Action::Forwards(ports.forwards.clone()),
+            Action::Names(ports.names.clone()),
             Action::Routes(ports.routes.clone()),
         ];
         self.routes = Some((ports, now));

@@ -31,6 +31,7 @@ struct World {
     now: Instant,
     starts: usize,
     routes: Vec<Route>,
+    names: Vec<(String, std::net::Ipv4Addr)>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +62,7 @@ impl World {
             now: Instant::now(),
             starts: 0,
             routes: Vec::new(),
+            names: Vec::new(),
         }
     }
 
@@ -131,6 +133,7 @@ impl World {
             }
             Action::Stop(unit) => drop(self.units.remove(unit)),
             Action::Routes(routes) => self.routes.clone_from(routes),
+            Action::Names(names) => self.names.clone_from(names),
             Action::Forwards(_) => {}
         }
     }
@@ -207,12 +210,14 @@ proptest! {
             .map(|found| found.id().to_owned())
             .filter(|id| world.registry.get(id).is_some_and(|e| e.desired == Desired::Run))
             .collect();
-        prop_assert_eq!(routed, wanted);
+        prop_assert_eq!(&routed, &wanted);
+        let named: BTreeSet<_> = world.names.iter().map(|(id, _)| id.clone()).collect();
+        prop_assert_eq!(named, wanted);
 
         prop_assert_eq!(world.step(false), vec![], "it asks for nothing more");
         let starts = world.starts;
         world.happen(&Event::ReplaceManager);
-        let routes_only = world.step(false).iter().all(|action| matches!(action, Action::Routes(_) | Action::Forwards(_)));
+        let routes_only = world.step(false).iter().all(|action| matches!(action, Action::Routes(_) | Action::Names(_) | Action::Forwards(_)));
         prop_assert!(routes_only, "a new manager adopts what runs");
         prop_assert_eq!(world.starts, starts);
     }

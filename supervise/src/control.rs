@@ -8,7 +8,7 @@
 use std::{
     io::{IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    net::{IpAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
     os::fd::{BorrowedFd, OwnedFd},
 };
 
@@ -22,7 +22,7 @@ use rustix::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    status::{BoxStatus, Notice},
+    status::{BoxStatus, Notice, ResolverStatus},
     unit::{Exit, UnitInfo, UnitName},
 };
 
@@ -52,6 +52,9 @@ pub const MAX_NOTICE: usize = 400;
 
 /// Ports in a [`Request::Forwards`].
 pub const MAX_FORWARDS: usize = 128;
+
+/// Services in a [`Request::Names`].
+pub const MAX_NAMES: usize = 512;
 
 /// Bytes in the secret of a [`Request::Unlock`].
 pub const MAX_SECRET: usize = 256;
@@ -121,6 +124,11 @@ pub enum Request {
     /// Manager: the box's ports that lead to services as they are, all of them. Refused are those
     /// that the box needs itself, and all that lead elsewhere than to a service.
     Forwards(Vec<Forward>),
+    /// Manager: the services' ids and addresses, all of them, by which they find each other. At most
+    /// [`MAX_NAMES`].
+    Names(Vec<(String, Ipv4Addr)>),
+    /// Front: how its name server does.
+    Resolver(Box<ResolverStatus>),
 }
 
 /// A port of the box that the kernel forwards to a service.
@@ -307,6 +315,20 @@ pub enum Event {
         id: u64,
         /// Or why not, as a sentence.
         result: Result<(), String>,
+    },
+    /// Front: what its name server is to be (postcard of `netstack::names::DnsConfig`), but for what
+    /// the front knows of the network.
+    Names(Vec<u8>),
+    /// Front: two sockets come along that are bound to port 53 of one of the box's addresses, for
+    /// datagrams and for connections.
+    NameSocket {
+        /// The address.
+        address: IpAddr,
+    },
+    /// Front: names are not asked for there any more.
+    NameSocketGone {
+        /// The address.
+        address: IpAddr,
     },
 }
 

@@ -1,6 +1,9 @@
 //! What PID 1 publishes about the box: the one value behind console, emergency page and dashboard.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +42,8 @@ pub struct BoxStatus {
     pub manager_silence: Option<Duration>,
     /// PID 1 itself.
     pub init: InitStatus,
+    /// The name server, as the front sees it.
+    pub resolver: ResolverStatus,
 }
 
 /// PID 1 itself: which binary it is, and how often it was executed anew.
@@ -223,6 +228,52 @@ pub struct LinkSummary {
     pub addresses: Vec<(IpAddr, u8)>,
     /// Where the address is from, as a sentence: "DHCP from 10.0.2.2, renewed in 12 h".
     pub origin: String,
+}
+
+/// The box's name server, since the front began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolverStatus {
+    /// Whom it asks, in the order of their use.
+    pub servers: Vec<ResolverServer>,
+    /// Questions of all kinds.
+    pub questions: u64,
+    /// Answered from what is kept.
+    pub from_cache: u64,
+    /// Answered with what is out of date, as nobody could be asked.
+    pub stale: u64,
+    /// Answered by itself: services' names.
+    pub own: u64,
+    /// Given to others, or joined with what was.
+    pub forwarded: u64,
+    /// Not answered, as nobody knew or could be asked.
+    pub failed: u64,
+    /// Refused: of clients or kinds that are not served.
+    pub refused: u64,
+    /// Answers that are kept.
+    pub kept: u64,
+    /// Their bytes.
+    pub kept_bytes: u64,
+}
+
+/// Somebody whom the box's name server asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolverServer {
+    /// Where.
+    pub address: SocketAddr,
+    /// Whether by TLS.
+    pub tls: bool,
+    /// About which domain's names; `None` is all.
+    pub domain: Option<String>,
+    /// For how long it has not answered, if it does not.
+    pub silent_for: Option<Duration>,
+    /// How long its answers take.
+    pub round_trip: Option<Duration>,
+    /// How often it answered.
+    pub answers: u64,
+    /// How often it did not, in time.
+    pub silences: u64,
+    /// How often something came in place of its answer.
+    pub forged: u64,
 }
 
 /// Something the owner should know.

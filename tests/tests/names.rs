@@ -129,6 +129,7 @@ impl Names {
         let (sender, receiver) = names::channel()?;
         let setup = Setup {
             log: Box::new(|line| println!("{line}")),
+            on_dns: Box::new(|_| {}),
             on_hostname: Box::new(move |name| {
                 name.clone_into(&mut said.lock().unwrap_or_else(PoisonError::into_inner));
             }),

@@ -1,19 +1,20 @@
 //! What the thread `names` is told: the box's name and the services behind the door, on the links
-//! that PID 1 looks after.
+//! that PID 1 looks after; and for its name server, the services' names, whom to ask, and where it
+//! is asked.
 
 use std::{
     io,
-    net::IpAddr,
+    net::{IpAddr, TcpListener, UdpSocket},
     os::fd::{AsFd as _, OwnedFd},
 };
 
 use netstack::{
     door::{DoorConfig, RouteKind},
-    names::{self, Command, Published, Sender, Setup, Site},
+    names::{self, Command, DnsConfig, DnsStatus, Published, Sender, Setup, Site},
 };
 use supervise::{
     control::{self, Event, Request},
-    status::BoxStatus,
+    status::{BoxStatus, ResolverServer, ResolverStatus},
 };
 
 /// The way to the thread, and what it was last told.
@@ -24,19 +25,27 @@ pub(super) struct Publisher {
     links: Vec<(String, Vec<(IpAddr, u8)>)>,
     services: Vec<Published>,
     told: bool,
+    dns: DnsConfig,
+    dns_told: bool,
 }
 
 impl Publisher {
     /// Starts the thread. A name that is another's already is told to PID 1, over `control`.
     pub(super) fn start(control: &OwnedFd) -> io::Result<Self> {
         let (sender, receiver) = names::channel()?;
-        let control = control.try_clone()?;
+        let (control, for_dns) = (control.try_clone()?, control.try_clone()?);
         let setup = Setup {
             log: Box::new(|line| supervise::warning!("{line}")),
             on_hostname: Box::new(move |name| {
                 let request = Request::Hostname(name.to_owned());
                 if let Err(e) = control::send(control.as_fd(), &request, &[]) {
                     supervise::warning!("PID 1 can't be told that the box goes by {name}: {e}");
+                }
+            }),
+            on_dns: Box::new(move |status| {
+                let request = Request::Resolver(Box::new(told(status)));
+                if let Err(e) = control::send(for_dns.as_fd(), &request, &[]) {
+                    supervise::warning!("PID 1 can't be told how names are found: {e}");
                 }
             }),
         };
@@ -54,11 +63,79 @@ impl Publisher {
             links: Vec::new(),
             services: Vec::new(),
             told: false,
+            dns: DnsConfig::default(),
+            dns_told: false,
         })
     }
 
-    /// Hears what PID 1 says, and passes on what is new of it.
-    pub(super) fn hear(&mut self, event: &Event) {
+    /// Takes no more questions: a successor does.
+    pub(super) fn retire(&self) {
+        self.sender.send(Command::Retire);
+    }
+
+    /// Hears what PID 1 says, and passes on what is new of it. What descriptors are for others it
+    /// gives back.
+    pub(super) fn hear(&mut self, event: &Event, fds: Vec<OwnedFd>) -> Vec<OwnedFd> {
+        match event {
+            Event::NameSocket { address } => self.listen(*address, fds),
+            Event::NameSocketGone { address } => {
+                self.sender.send(Command::Close { address: *address });
+            }
+            _ => {
+                self.publish(event);
+                self.resolve(event);
+                return fds;
+            }
+        }
+        Vec::new()
+    }
+
+    fn listen(&self, address: IpAddr, fds: Vec<OwnedFd>) {
+        let Ok([datagrams, listener]) = <[OwnedFd; 2]>::try_from(fds) else {
+            return;
+        };
+        let told = self.sender.send(Command::Listen {
+            address,
+            datagrams: UdpSocket::from(datagrams),
+            listener: TcpListener::from(listener),
+        });
+        if !told {
+            supervise::error!("names can't be asked for at {address}");
+        }
+    }
+
+    fn resolve(&mut self, event: &Event) {
+        let config = match event {
+            Event::Names(bytes) => match postcard::from_bytes::<DnsConfig>(bytes) {
+                Ok(config) => DnsConfig {
+                    named: self.dns.named.clone(),
+                    addresses: self.dns.addresses.clone(),
+                    ..config
+                },
+                Err(e) => {
+                    supervise::error!("the name server's configuration does not parse: {e}");
+                    return;
+                }
+            },
+            Event::Status(status) => {
+                let links = status.net.links.iter();
+                DnsConfig {
+                    named: status.net.dns.clone(),
+                    addresses: links.flat_map(|link| link.addresses.clone()).collect(),
+                    ..self.dns.clone()
+                }
+            }
+            _ => return,
+        };
+        self.dns_told &= self.dns == config;
+        self.dns = config;
+        if !self.dns_told {
+            let config = Box::new(self.dns.clone());
+            self.dns_told = self.sender.send(Command::Resolve(config));
+        }
+    }
+
+    fn publish(&mut self, event: &Event) {
         match event {
             Event::Door(bytes) => {
                 if let Ok(config) = postcard::from_bytes::<DoorConfig>(bytes) {
@@ -88,6 +165,32 @@ impl Publisher {
                 links: self.links.clone(),
             });
         }
+    }
+}
+
+/// The same in the words of the box's status.
+fn told(status: &DnsStatus) -> ResolverStatus {
+    let servers = status.servers.iter().map(|server| ResolverServer {
+        address: server.address,
+        tls: server.tls,
+        domain: server.domain.clone(),
+        silent_for: server.silent_for,
+        round_trip: server.round_trip,
+        answers: server.answers,
+        silences: server.silences,
+        forged: server.forged,
+    });
+    ResolverStatus {
+        servers: servers.collect(),
+        questions: status.questions,
+        from_cache: status.from_cache,
+        stale: status.stale,
+        own: status.own,
+        forwarded: status.forwarded,
+        failed: status.failed,
+        refused: status.refused,
+        kept: status.kept,
+        kept_bytes: status.kept_bytes,
     }
 }
 

@@ -24,6 +24,8 @@ pub enum Tag {
     Retiring = 7,
     /// Ports that are forwarded to services.
     Forwards = 8,
+    /// The name server's sockets and services' names.
+    Names = 9,
 }
 
 /// The versions of the whole that this binary reads, oldest and newest. It writes them all, each

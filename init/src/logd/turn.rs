@@ -201,6 +201,9 @@ impl Logd {
             | Event::Listener { .. }
             | Event::ListenerGone { .. }
             | Event::Door(_)
+            | Event::Names(_)
+            | Event::NameSocket { .. }
+            | Event::NameSocketGone { .. }
             | Event::AgentListener { .. }
             | Event::Exited { .. }
             | Event::Acted { .. }

@@ -126,6 +126,9 @@ impl Steward {
             | Event::Listener { .. }
             | Event::ListenerGone { .. }
             | Event::LogSource { .. }
+            | Event::Names(_)
+            | Event::NameSocket { .. }
+            | Event::NameSocketGone { .. }
             | Event::Unlocked { .. }
             | Event::Welcome { .. } => {}
         }
@@ -235,6 +238,7 @@ impl Steward {
                 let forwards = [forwards, super::fault::forwards()].concat();
                 self.link.ask(&Request::Forwards(forwards));
             }
+            Action::Names(names) => self.link.ask(&Request::Names(names)),
             Action::Stop(unit) => self.link.ask(&Request::StopService { unit }),
             // Said again now and then: what was sent may have been lost in a crash of PID 1.
             Action::Routes(routes) => {

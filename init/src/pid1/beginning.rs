@@ -168,6 +168,7 @@ impl Pid1 {
             log_tail: Vec::new(),
             owner: Owner::default(),
             forwards: Vec::new(),
+            names: super::names::Names::default(),
             dirty: true,
             publish_at: Duration::ZERO,
             last_turn: Duration::ZERO,

@@ -79,6 +79,7 @@ impl Pid1 {
             (Role::Manager, Request::ConfigureDoor(bytes)) => self.configure_door(bytes),
             (Role::Manager, Request::KeepIdentity(bytes)) => self.keep_identity(bytes),
             (Role::Manager, Request::Forwards(forwards)) => self.take_forwards(forwards),
+            (Role::Manager, Request::Names(names)) => self.take_names(names),
             (Role::Manager, Request::Power(power)) => {
                 self.go_down(power, now);
                 Ok(())
@@ -106,6 +107,11 @@ impl Pid1 {
                 Ok(())
             }
             (Role::Front, Request::Hostname(name)) => self.go_by(name),
+            (Role::Front, Request::Resolver(status)) => {
+                self.names.status = *status;
+                self.changed();
+                Ok(())
+            }
             (_, request) => Err(format!("{} may not ask for {request:?}", role.name())),
         }
     }

@@ -50,7 +50,7 @@ impl Pid1 {
 }
 
 /// Whether a service may have that address.
-fn is_services(address: Ipv4Addr) -> bool {
+pub(super) fn is_services(address: Ipv4Addr) -> bool {
     let bridge = Bridge::default();
     let mask = u32::MAX << (32 - u32::from(bridge.prefix));
     let network = |address: Ipv4Addr| u32::from(address) & mask;

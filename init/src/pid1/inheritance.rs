@@ -162,6 +162,9 @@ impl Pid1 {
             self.inherit_retiring(records, now);
         }
         self.forwards = records::read(&state, Tag::Forwards, 1).unwrap_or_default();
+        if let Some(record) = records::read(&state, Tag::Names, 1) {
+            self.inherit_names(record, from);
+        }
         let mut behind = Vec::new();
         for unit in units {
             behind.extend(self.inherit_unit(unit, from, now));

@@ -30,6 +30,7 @@ impl Pid1 {
             services: infos(true),
             data: self.data.clone(),
             net: self.net.clone(),
+            resolver: self.names.status.clone(),
             notices: self.notices(now),
             log: self.log_tail.clone(),
             guard: crate::guard::report(&self.vitals),

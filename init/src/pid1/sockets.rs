@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, Permissions},
     io,
-    net::{Ipv6Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener},
     os::{
         fd::OwnedFd,
         unix::{fs::PermissionsExt as _, net::UnixListener},
@@ -107,6 +107,30 @@ pub fn owner_listener() -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Where names are asked for at one of the box's addresses, which may be there later: datagrams and
+/// connections.
+pub fn asked_for_names(address: IpAddr) -> io::Result<(OwnedFd, OwnedFd)> {
+    let family = match address {
+        IpAddr::V4(_) => AddressFamily::INET,
+        IpAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let open = |kind| {
+        let socket = socket_with(family, kind, flags, None)?;
+        sockopt::set_ip_freebind(&socket, true)?;
+        if kind == SocketType::STREAM {
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+        }
+        bind(&socket, &SocketAddr::new(address, DNS))?;
+        Ok::<_, io::Error>(socket)
+    };
+    let (datagrams, listener) = (open(SocketType::DGRAM)?, open(SocketType::STREAM)?);
+    // What is asked while the front is being replaced waits in the kernel.
+    let _ = sockopt::set_socket_recv_buffer_size(&datagrams, QUESTIONS);
+    listen(&listener, BACKLOG)?;
+    Ok((datagrams, listener))
+}
+
 fn unix(name: &str, mode: u32, group: Option<u32>) -> io::Result<UnixListener> {
     let path = Path::new(RUN).join(name);
     let listener = unix_at(&path)?;
@@ -168,6 +192,8 @@ pub const HTTPS: u16 = 443;
 pub const HTTP: u16 = 80;
 /// On loopback alone: the guard asks here whether the door still works.
 pub const PROBE: u16 = 7780;
+/// Names.
+pub const DNS: u16 = 53;
 /// The ports that are the door's own, whatever services there are.
 pub const OWN: [u16; 3] = [HTTPS, HTTP, PROBE];
 
@@ -179,3 +205,5 @@ const RUN: &str = "/run/pilot";
 
 /// Connections that wait while the front is being replaced: some seconds of a busy box.
 const BACKLOG: i32 = 1024;
+/// Bytes of questions that wait, as the kernel counts them: a thousand.
+const QUESTIONS: usize = 1 << 20;

@@ -201,6 +201,7 @@ impl Pid1 {
                 for (port, listener) in self.sockets.door.clone() {
                     self.tell(role, Event::Listener { port }, vec![listener]);
                 }
+                self.brief_names();
             }
             Role::Logd => {
                 for (unit, log) in self.logs() {

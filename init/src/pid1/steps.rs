@@ -1,6 +1,11 @@
 //! What each boot step does. Whatever may hang is done by a helper; here nothing waits.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    time::Duration,
+};
 
 use drivers::{block, watchdog};
 use netstack::net::{self, Bridge, NetConfig};
@@ -274,7 +279,7 @@ impl Pid1 {
 
     /// The bridge only once its drivers are there: asked for earlier, the kernel would load them
     /// itself and keep `net` waiting meanwhile.
-    fn net_config(&self) -> NetConfig {
+    pub(super) fn net_config(&self) -> NetConfig {
         #[cfg_attr(not(feature = "fault"), allow(unused_mut))]
         let mut config = NetConfig {
             hostname: Some(self.keep.hostname.clone()),
@@ -398,6 +403,7 @@ impl Pid1 {
     fn drivers_settled(&mut self, now: Duration) {
         self.drivers_done = Some(now);
         self.configure_net();
+        self.open_names();
         if let Err(e) = self.buttons.look(Path::new("/sys")) {
             supervise::warning!("power button: {e}");
         }
@@ -450,8 +456,9 @@ impl Pid1 {
             self.step_done(Action::Network);
             self.boot.made_up(Action::Network, super::now());
         }
-        write_resolv_conf(status);
         self.net = super::netview::summary(status);
+        write_resolv_conf(&self.net.dns, self.names.serves_the_box());
+        self.open_names();
         self.changed();
     }
 
@@ -556,9 +563,13 @@ fn has_entropy() -> bool {
     rustix::rand::getrandom(&mut [0; 1], GetRandomFlags::NONBLOCK).is_ok()
 }
 
-fn write_resolv_conf(status: &net::NetStatus) {
-    let text: String = status
-        .dns
+/// The box's own programs ask the front, whose sockets are there whatever becomes of it; until then
+/// those whom the network named.
+pub(super) fn write_resolv_conf(named: &[IpAddr], front: bool) {
+    let front = front.then_some(IpAddr::from(Ipv4Addr::LOCALHOST));
+    let text: String = front
+        .as_ref()
+        .map_or(named, std::slice::from_ref)
         .iter()
         .map(|ip| format!("nameserver {ip}\n"))
         .collect();

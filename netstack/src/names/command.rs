@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::IpAddr,
+    net::{IpAddr, TcpListener, UdpSocket},
     sync::{
         Arc,
         mpsc::{self, SyncSender},
@@ -11,7 +11,7 @@ use std::{
 
 use mio::{Poll, Token, Waker};
 
-use super::zone::Site;
+use super::{dns::DnsConfig, zone::Site};
 
 /// Something that `names` is told.
 #[derive(Debug)]
@@ -25,6 +25,24 @@ pub enum Command {
     },
     /// That the box goes down: everything is taken back.
     Farewell,
+    /// What its name server should be from now on.
+    Resolve(Box<DnsConfig>),
+    /// To answer at one of the box's addresses, by sockets that are bound to port 53 there.
+    Listen {
+        /// The address.
+        address: IpAddr,
+        /// For questions as datagrams.
+        datagrams: UdpSocket,
+        /// For questions by connection.
+        listener: TcpListener,
+    },
+    /// To answer there no more.
+    Close {
+        /// The address.
+        address: IpAddr,
+    },
+    /// To take no more questions, as a successor does.
+    Retire,
 }
 
 /// The sending end.
@@ -64,8 +82,8 @@ impl Sender {
     }
 }
 
-/// Commands that may wait.
-pub const QUEUE: usize = 8;
+/// Commands that may wait: a boot sends a few for each address.
+pub const QUEUE: usize = 64;
 
 /// Wakes the loop.
 pub(super) const WAKER: Token = Token(0);

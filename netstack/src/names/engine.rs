@@ -1,5 +1,5 @@
-//! The loop of the thread `names`: carries messages and time between sockets and responder. It
-//! never waits but in `poll`, and takes a bounded share from each socket in turn.
+//! The loop of the thread `names`: carries messages and time between sockets, responder and name
+//! server. It never waits but in `poll`, and takes a bounded share from each socket in turn.
 
 use std::{
     collections::BTreeMap,
@@ -15,11 +15,15 @@ use mio::{Events, Poll, Token};
 use super::{
     Setup,
     command::{Command, Receiver},
+    dns::{self, DnsConfig, DnsStatus, Service},
     mdns::Responder,
     sockets::{self, Family, Sockets},
     zone::Site,
 };
-use crate::net::{clock, random::Random};
+use crate::net::{
+    clock::{self, Now},
+    random::Random,
+};
 
 /// Runs until the sending ends are gone.
 ///
@@ -35,6 +39,10 @@ pub fn run(setup: Setup, receiver: Receiver) -> io::Result<()> {
         said: String::new(),
         trouble: None,
         retry: false,
+        dns: Service::new(),
+        dns_config: DnsConfig::default(),
+        dns_looked: Now::ZERO,
+        dns_told: (Now::ZERO, DnsStatus::default()),
     };
     let Receiver { queue, mut poll } = receiver;
     let mut events = Events::with_capacity(EVENTS_MAX);
@@ -77,6 +85,11 @@ struct Engine {
     trouble: Option<String>,
     /// Whether a socket is to be tried again.
     retry: bool,
+    dns: Service,
+    dns_config: DnsConfig,
+    dns_looked: Now,
+    /// When and what was last told of it.
+    dns_told: (Now, DnsStatus),
 }
 
 impl Engine {
@@ -84,7 +97,8 @@ impl Engine {
         if !self.unfinished.is_empty() {
             return Duration::ZERO;
         }
-        let wait = match self.responder.deadline() {
+        let deadlines = [self.responder.deadline(), self.dns.deadline()];
+        let wait = match deadlines.into_iter().flatten().min() {
             Some(at) => at.saturating_sub(clock::now()) + Duration::from_millis(1),
             None => SLEEP_MAX,
         };
@@ -96,7 +110,11 @@ impl Engine {
         (self.setup.log)("The publishing of the box's name panicked and begins again.");
         self.responder = Responder::new(Random::seeded());
         self.links.clear();
-        self.unfinished.clear();
+        // What waits at the name server's sockets is not told of again.
+        self.unfinished
+            .retain(|token| dns::from_token(*token).is_some());
+        self.unfinished.extend(self.dns.sockets());
+        self.dns.begin_again(clock::now(), self.dns_config.clone());
         self.adjust(poll);
     }
 
@@ -107,6 +125,22 @@ impl Engine {
                 self.adjust(poll);
             }
             Command::Farewell => self.responder.go(),
+            Command::Resolve(config) => {
+                self.dns_config = (*config).clone();
+                self.dns.configure(clock::now(), *config, poll.registry());
+            }
+            Command::Listen {
+                address,
+                datagrams,
+                listener,
+            } => {
+                let sockets = (datagrams, listener);
+                if let Err(e) = self.dns.listen(address, sockets, poll.registry()) {
+                    (self.setup.log)(&format!("names can't be asked for at {address}: {e}"));
+                }
+            }
+            Command::Close { address } => self.dns.close(address),
+            Command::Retire => self.dns.retire(poll.registry()),
         }
     }
 
@@ -147,6 +181,12 @@ impl Engine {
         let mut ready = std::mem::take(&mut self.unfinished);
         ready.extend(events.iter().map(mio::event::Event::token));
         for token in ready {
+            if let Some(socket) = dns::from_token(token) {
+                if self.dns.ready(clock::now(), socket, poll.registry()) {
+                    self.unfinished.push(token);
+                }
+                continue;
+            }
             let Some((link, family)) = sockets::from_token(token) else {
                 continue;
             };
@@ -154,11 +194,30 @@ impl Engine {
                 self.unfinished.push(token);
             }
         }
+        self.dns.tick(clock::now(), poll.registry());
+        self.tell_of_dns();
         self.responder.tick(clock::now());
         self.transmit();
         if self.responder.hostname() != self.said {
             self.said = self.responder.hostname().to_owned();
             (self.setup.on_hostname)(&self.said);
+        }
+    }
+
+    /// Tells how the name server does, if that is news.
+    fn tell_of_dns(&mut self) {
+        let now = clock::now();
+        if now.saturating_sub(self.dns_looked) < LOOK_PAUSE {
+            return;
+        }
+        self.dns_looked = now;
+        let (at, told) = &self.dns_told;
+        let pause = now.saturating_sub(*at);
+        let status = self.dns.status(now);
+        let is_due = !status.is_like(told) || pause >= TELL_PAUSE && status != *told;
+        if is_due {
+            (self.setup.on_dns)(&status);
+            self.dns_told = (now, status);
         }
     }
 
@@ -198,6 +257,11 @@ const MESSAGE_MAX: usize = 9000;
 
 /// The loop turns at least this often.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// Between two times that it is told how the name server does.
+const TELL_PAUSE: Duration = Duration::from_secs(10);
+/// Between two looks for news of who answers.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Between two tries of what the kernel refused.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);

@@ -7,6 +7,8 @@
 
 mod answers;
 mod claim;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod link;
 mod message;
 #[cfg(test)]

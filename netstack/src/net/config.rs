@@ -7,6 +7,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::names::DnsSettings;
+
 /// The network as its owner wants it. The default is a box that just works: every real link up and
 /// automatic, services on a bridge of their own behind NAT.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,8 @@ pub struct NetConfig {
     pub bridge: Option<Bridge>,
     /// Ports of the box that lead to services on the bridge.
     pub forwards: Vec<Forward>,
+    /// Whom the box asks for names, and whom it answers: the front's work.
+    pub dns: DnsSettings,
 }
 
 /// A port of the box that leads to a service as it is: whoever comes from outside is given on with
@@ -85,6 +89,7 @@ impl Default for NetConfig {
             links: BTreeMap::new(),
             bridge: Some(Bridge::default()),
             forwards: Vec::new(),
+            dns: DnsSettings::default(),
         }
     }
 }

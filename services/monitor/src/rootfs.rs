@@ -59,6 +59,7 @@ pub(crate) fn build(plan: &Plan, places: &Places) -> Result<Root, Error> {
     }
     inside.write("etc/hostname", &format!("{}\n", plan.hostname))?;
     inside.write("etc/hosts", &hosts(plan))?;
+    inside.write("etc/resolv.conf", &resolver(plan))?;
     for volume in &plan.volumes {
         mount_volume(volume, &ids, &inside)?;
     }
@@ -139,6 +140,14 @@ fn hosts(plan: &Plan) -> String {
     format!(
         "127.0.0.1 localhost\n::1 localhost\n{} {}\n{} host.pilot\n",
         plan.network.address, plan.hostname, plan.network.gateway
+    )
+}
+
+/// The box itself is asked for names; other services are found by their ids alone.
+fn resolver(plan: &Plan) -> String {
+    format!(
+        "nameserver {}\nsearch pilot.internal\n",
+        plan.network.gateway
     )
 }
 
