@@ -15,6 +15,7 @@ mod hearing;
 mod inheritance;
 mod jobs;
 mod keeping;
+mod netchange;
 mod netview;
 mod owner;
 mod publish;
@@ -28,6 +29,7 @@ mod start;
 mod steps;
 mod succession;
 pub mod table;
+mod tries;
 mod unit;
 mod upgrade;
 
@@ -41,7 +43,7 @@ use std::{
 };
 
 use drivers::{button::PowerButtons, uevent::UeventSocket, watchdog::Armed};
-use netstack::net::NetHandle;
+use netstack::net::{NetHandle, NetStatus};
 use nix::sys::{signal::Signal, signalfd::SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use supervise::{
@@ -54,6 +56,7 @@ use supervise::{
 use self::{
     jobs::Job,
     keeping::Written,
+    netchange::NetChanges,
     owner::Owner,
     replace::Replaced,
     retire::Retiring,
@@ -137,6 +140,9 @@ pub struct Pid1 {
     data_asked: Option<Duration>,
     ask_data_at: Duration,
     net: NetSummary,
+    changes: NetChanges,
+    /// What `net` said last, in full; a successor hears it anew.
+    net_seen: NetStatus,
     reserve_is_given: bool,
     trouble: Vec<Notice>,
     managers_notices: Vec<Notice>,
@@ -215,6 +221,7 @@ impl Pid1 {
         self.do_what_is_due(now);
         self.try_again(now);
         self.watch_data(now);
+        self.watch_network(now);
         self.end_retired(now);
         self.watch_upgrade(now);
         self.advance_shutdown(now);
@@ -274,6 +281,7 @@ impl Pid1 {
         let hunting = self.boot.next_deadline().map(|_| self.hunt_at);
         [
             self.boot.next_deadline(),
+            self.changes.deadline(),
             self.next_give_up(),
             self.shutdown_deadline(),
             Some(self.publish_at),

@@ -22,6 +22,7 @@ use rustix::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
+    network::{ChangeTaken, LinkSetting, NotConfirmed},
     status::{BoxStatus, Notice},
     unit::{Exit, UnitInfo, UnitName},
 };
@@ -121,6 +122,33 @@ pub enum Request {
     /// Manager: the box's ports that lead to services as they are, all of them. Refused are those
     /// that the box needs itself, and all that lead elsewhere than to a service.
     Forwards(Vec<Forward>),
+    /// Manager: change how a link gets its addresses. Answered by [`Event::NetworkSet`]; undone
+    /// again unless it is confirmed in time.
+    SetNetwork {
+        /// Comes back in the answer.
+        id: u64,
+        /// The link.
+        link: String,
+        /// What is to be.
+        setting: LinkSetting,
+        /// How long it may take to confirm it, in seconds.
+        seconds: u64,
+    },
+    /// Front and manager: whoever has this token reaches the box after the change. Answered by
+    /// [`Event::NetworkConfirmed`], once what it confirms outlives a reboot.
+    ConfirmNetwork {
+        /// Comes back in the answer.
+        id: u64,
+        /// Whose tries are counted together; none is root on the box.
+        from: Option<IpAddr>,
+        /// What the change's client was given.
+        token: Secret,
+    },
+    /// Manager: undo the change that waits. Answered by [`Event::Acted`].
+    UndoNetwork {
+        /// Comes back in the answer.
+        id: u64,
+    },
 }
 
 /// A port of the box that the kernel forwards to a service.
@@ -301,12 +329,26 @@ pub enum Event {
         /// What to show with each [`Request::Act`].
         result: Result<Grant, Locked>,
     },
-    /// Front: the answer to [`Request::Act`].
+    /// Front and manager: the answer to [`Request::Act`] and [`Request::UndoNetwork`].
     Acted {
         /// The request's.
         id: u64,
         /// Or why not, as a sentence.
         result: Result<(), String>,
+    },
+    /// Manager: the answer to [`Request::SetNetwork`].
+    NetworkSet {
+        /// The request's.
+        id: u64,
+        /// What the client needs, or why not, as a sentence.
+        result: Result<ChangeTaken, String>,
+    },
+    /// Front and manager: the answer to [`Request::ConfirmNetwork`].
+    NetworkConfirmed {
+        /// The request's.
+        id: u64,
+        /// Whether it outlives a reboot: a box without its `keep` partition forgets it.
+        result: Result<bool, NotConfirmed>,
     },
 }
 

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::unit::UnitInfo;
+use crate::{network::NetworkStatus, unit::UnitInfo};
 
 /// The state of the whole box as PID 1 sees it. Published after every change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ pub struct BoxStatus {
     pub manager_silence: Option<Duration>,
     /// PID 1 itself.
     pub init: InitStatus,
+    /// The network as it is set, and why the box can or can't be reached.
+    pub network: NetworkStatus,
 }
 
 /// PID 1 itself: which binary it is, and how often it was executed anew.

@@ -24,6 +24,8 @@ pub enum Tag {
     Retiring = 7,
     /// Ports that are forwarded to services.
     Forwards = 8,
+    /// The network's settings, and the change of them that waits.
+    Network = 9,
 }
 
 /// The versions of the whole that this binary reads, oldest and newest. It writes them all, each

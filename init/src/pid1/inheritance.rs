@@ -18,6 +18,7 @@ use super::{
     Pid1,
     estate::{self, Estate, EstateRecord, LogRecord},
     jobs::{Job, Purpose},
+    netchange::NetChanges,
     roles::Role,
     start::{CGROUPS, make_cgroup},
     succession::{SettledRecord, WatchdogRecord},
@@ -162,6 +163,9 @@ impl Pid1 {
             self.inherit_retiring(records, now);
         }
         self.forwards = records::read(&state, Tag::Forwards, 1).unwrap_or_default();
+        if let Some(record) = records::read(&state, Tag::Network, 1) {
+            self.changes = NetChanges::of(record, now);
+        }
         let mut behind = Vec::new();
         for unit in units {
             behind.extend(self.inherit_unit(unit, from, now));

@@ -253,7 +253,8 @@ impl Pid1 {
         records::push(state, Tag::Settled, 1, &self.settled(naming))?;
         records::push(state, Tag::Upgrade, 1, self.upgrade_record())?;
         records::push(state, Tag::Retiring, 1, &self.name_retiring())?;
-        records::push(state, Tag::Forwards, 1, &self.forwards)
+        records::push(state, Tag::Forwards, 1, &self.forwards)?;
+        records::push(state, Tag::Network, 1, &self.changes.record())
     }
 
     fn settled(&self, naming: &mut Naming) -> SettledRecord<'_> {
