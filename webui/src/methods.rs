@@ -97,11 +97,11 @@ impl Method {
             Action::NetConfirm => {
                 let ConfirmParams { token } = read(params)?;
                 let confirmed = host.confirm_network(Secret(token));
-                let lasts = waited(CONFIRM_DEADLINE, confirmed).await?;
+                let lasts = waited(confirmed).await?;
                 Ok(json!({ "outlivesReboot": lasts }))
             }
             Action::NetRollback => {
-                waited(DEADLINE, host.undo_network()).await?;
+                waited(host.undo_network()).await?;
                 Ok(json!(true))
             }
             Action::NetSet => net_set(read(params)?, host).await,
@@ -154,14 +154,14 @@ async fn net_set(params: SetParams, host: &Arc<dyn Host>) -> Result<Value, Failu
     let setting = params.setting().map_err(wrong)?;
     let seconds = params.seconds.unwrap_or(USUAL_WAIT_S);
     let taken = host.set_network(params.link, setting, seconds);
-    let taken = waited(DEADLINE, taken).await?;
+    let taken = waited(taken).await?;
     let hostname = host.snapshot().borrow().status.hostname.clone();
     Ok(net::taken(&hostname, &taken))
 }
 
-/// Waits for another process, for a while.
-async fn waited<T>(deadline: Duration, asked: Asked<'_, T>) -> Result<T, Failure> {
-    match timeout(deadline, asked).await {
+/// Waits for PID 1's answer, for a while.
+async fn waited<T>(asked: Asked<'_, T>) -> Result<T, Failure> {
+    match timeout(PID1_DEADLINE, asked).await {
         Ok(result) => result.map_err(|why| Failure::new(rpc::REFUSED, why)),
         Err(_) => Err(Failure::new(
             rpc::TIMED_OUT,
@@ -347,7 +347,7 @@ const DEFAULT_LINES: usize = 100;
 /// About a screen's worth many times over, and still a small answer.
 const MAX_LINES: usize = 1000;
 /// What is confirmed is written down first, by a helper with 20 s.
-const CONFIRM_DEADLINE: Duration = Duration::from_secs(30);
+const PID1_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a change waits to be confirmed, in seconds.
 const USUAL_WAIT_S: u64 = 90;
 /// Whoever asked has given up by then.
