@@ -101,9 +101,8 @@ pub fn say(
     trust: &Trust,
     patience: Duration,
 ) -> Result<Response> {
-    let deadline = Instant::now() + patience;
-    let mut session = Session::open(port, host, trust, patience)?;
-    ask(&mut session.stream, text, deadline)
+    let localhost = (Ipv4Addr::LOCALHOST, port).into();
+    say_to(localhost, host, text, trust, patience)
 }
 
 /// GET over a connection that is there already: by TLS if somebody is trusted.
@@ -128,6 +127,22 @@ pub fn over(
     exchange(&mut stream, host, path, "close", deadline)
 }
 
+/// The same to an address anywhere, as `host`.
+///
+/// # Errors
+/// As [`https`].
+pub fn say_to(
+    address: SocketAddr,
+    host: &str,
+    text: &str,
+    trust: &Trust,
+    patience: Duration,
+) -> Result<Response> {
+    let deadline = Instant::now() + patience;
+    let mut session = Session::to(address, host, trust, patience)?;
+    ask(&mut session.stream, text, deadline)
+}
+
 /// Calls a method of the box's API over TLS, with the setup code for what changes something.
 ///
 /// # Errors
@@ -136,10 +151,24 @@ pub fn call(
     port: u16,
     trust: &Trust,
     code: Option<&str>,
+    call: (&str, Value),
+    patience: Duration,
+) -> Result<Value> {
+    let localhost = (Ipv4Addr::LOCALHOST, port).into();
+    call_at(localhost, trust, code, call, patience)
+}
+
+/// The same at an address anywhere.
+///
+/// # Errors
+/// As [`call`].
+pub fn call_at(
+    address: SocketAddr,
+    trust: &Trust,
+    code: Option<&str>,
     (method, params): (&str, Value),
     patience: Duration,
 ) -> Result<Value> {
-    let deadline = Instant::now() + patience;
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
     let code = code.map_or_else(String::new, |code| {
         format!("Authorization: Bearer {code}\r\n")
@@ -149,8 +178,7 @@ pub fn call(
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    let mut session = Session::open(port, "localhost", trust, patience)?;
-    let response = ask(&mut session.stream, &request, deadline)?;
+    let response = say_to(address, "localhost", &request, trust, patience)?;
     let mut answer: Value = serde_json::from_slice(&response.body)
         .with_context(|| format!("status {}: {}", response.status, response.text()))?;
     if let Some(why) = answer["error"]["message"].as_str() {

@@ -28,7 +28,9 @@ use std::{
     time::Duration,
 };
 
-use supervise::{control::Power, log_query, status::BoxStatus, unit::UnitName};
+use supervise::{
+    control::Power, log_query, network::LinkSetting, status::BoxStatus, unit::UnitName,
+};
 
 use self::session::Session;
 use crate::spares::Spares;
@@ -66,6 +68,8 @@ pub trait Host: Send + Sync {
 /// What the console may ask of PID 1's main thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
+    /// Change how the network is set.
+    Network(NetOrder),
     /// End the box's run.
     Power(Power),
     /// End this service or role, if it runs, and start it again.
@@ -74,6 +78,22 @@ pub enum Order {
     Start(UnitName),
     /// Stop this service and keep it stopped.
     Stop(UnitName),
+}
+
+/// What the console may ask of the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetOrder {
+    /// Keep the change that waits.
+    Confirm,
+    /// Undo the change that waits.
+    Rollback,
+    /// Change how a link gets its addresses; undone by itself unless it is confirmed.
+    Set {
+        /// The link.
+        link: String,
+        /// What is to be.
+        setting: LinkSetting,
+    },
 }
 
 /// The terminals that the kernel uses as consoles; `/dev/console` if it does not say.

@@ -2,9 +2,11 @@
 //!
 //! The helper reads and writes the partition (two checksummed copies); here is what is in it.
 
+use netstack::net::settings::Settings;
 use serde::{Deserialize, Serialize};
 
-/// The content of the `keep` partition. Fields are only ever added, at the end.
+/// The content of the `keep` partition. What is added comes behind it, so that each version reads
+/// what another wrote: see [`Keep::from_bytes`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keep {
     /// The host name.
@@ -21,6 +23,18 @@ pub struct Keep {
     pub ca_pem: String,
     /// Mixed into the kernel's random numbers at the next boot.
     pub seed: Vec<u8>,
+    /// How the network is set; behind all else.
+    #[serde(skip)]
+    pub network: KeptNetwork,
+}
+
+/// How the network is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptNetwork {
+    /// What is settled.
+    pub settings: Settings,
+    /// Whether a change of it waited for its confirmation.
+    pub unconfirmed: bool,
 }
 
 impl Keep {
@@ -29,12 +43,18 @@ impl Keep {
     /// # Errors
     /// When the bytes are no `Keep`: a damaged copy never gets here, so another version wrote it.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, postcard::Error> {
-        postcard::from_bytes(bytes)
+        let (mut keep, rest) = postcard::take_from_bytes::<Self>(bytes)?;
+        if !rest.is_empty() {
+            keep.network = postcard::from_bytes(rest)?;
+        }
+        Ok(keep)
     }
 
     /// The bytes to write.
     pub fn to_bytes(&self) -> Vec<u8> {
-        postcard::to_stdvec(self).expect("plain data always has a postcard form")
+        let bytes = postcard::to_stdvec(self);
+        let bytes = bytes.and_then(|bytes| postcard::to_extend(&self.network, bytes));
+        bytes.expect("plain data always has a postcard form")
     }
 
     /// Makes up what is missing. Returns whether anything was.
@@ -74,6 +94,21 @@ mod tests {
         let mut keep = Keep::default();
         assert!(keep.complete("pilotlight", &[7; 32]));
         assert_eq!(Keep::from_bytes(&keep.to_bytes()).unwrap(), keep);
+    }
+
+    #[test]
+    fn the_network_s_settings_come_behind_what_older_versions_wrote_and_read() {
+        let mut keep = Keep::default();
+        keep.complete("otter", &[1; 32]);
+        let old = postcard::to_stdvec(&keep).unwrap();
+        assert_eq!(Keep::from_bytes(&old).unwrap(), keep);
+        let link = ("eth0".to_owned(), netstack::net::Addressing::Unmanaged);
+        keep.network.settings.extend([link]);
+        keep.network.unconfirmed = true;
+        let new = keep.to_bytes();
+        assert_eq!(Keep::from_bytes(&new).unwrap(), keep);
+        let read_by_old: Keep = postcard::from_bytes(&new).unwrap();
+        assert_eq!(read_by_old.setup_code, keep.setup_code);
     }
 
     #[test]

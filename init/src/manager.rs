@@ -14,6 +14,7 @@ mod heartbeat;
 mod host;
 mod link;
 mod logs;
+mod questions;
 mod steward;
 mod store;
 mod view;

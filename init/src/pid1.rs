@@ -16,6 +16,7 @@ mod inheritance;
 mod jobs;
 mod keeping;
 mod names;
+mod netchange;
 mod netview;
 mod owner;
 mod publish;
@@ -29,6 +30,7 @@ mod start;
 mod steps;
 mod succession;
 pub mod table;
+mod tries;
 mod unit;
 mod upgrade;
 
@@ -42,7 +44,7 @@ use std::{
 };
 
 use drivers::{button::PowerButtons, uevent::UeventSocket, watchdog::Armed};
-use netstack::net::NetHandle;
+use netstack::net::{NetHandle, NetStatus};
 use nix::sys::{signal::Signal, signalfd::SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use supervise::{
@@ -56,6 +58,7 @@ use self::{
     jobs::Job,
     keeping::Written,
     names::Names,
+    netchange::NetChanges,
     owner::Owner,
     replace::Replaced,
     retire::Retiring,
@@ -139,6 +142,9 @@ pub struct Pid1 {
     data_asked: Option<Duration>,
     ask_data_at: Duration,
     net: NetSummary,
+    changes: NetChanges,
+    /// What `net` said last, in full; a successor hears it anew.
+    net_seen: NetStatus,
     reserve_is_given: bool,
     trouble: Vec<Notice>,
     managers_notices: Vec<Notice>,
@@ -218,6 +224,7 @@ impl Pid1 {
         self.do_what_is_due(now);
         self.try_again(now);
         self.watch_data(now);
+        self.watch_network(now);
         self.end_retired(now);
         self.watch_upgrade(now);
         self.advance_shutdown(now);
@@ -277,6 +284,7 @@ impl Pid1 {
         let hunting = self.boot.next_deadline().map(|_| self.hunt_at);
         [
             self.boot.next_deadline(),
+            self.changes.deadline(),
             self.next_give_up(),
             self.shutdown_deadline(),
             Some(self.publish_at),

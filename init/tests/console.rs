@@ -46,7 +46,7 @@ impl Host for Fake {
         self.orders.lock().unwrap().push(order.clone());
         match order {
             Order::Stop(_) => Err("the manager is dead".to_owned()),
-            Order::Power(_) | Order::Restart(_) | Order::Start(_) => {
+            Order::Network(_) | Order::Power(_) | Order::Restart(_) | Order::Start(_) => {
                 Ok("It is being done.".to_owned())
             }
         }

@@ -9,6 +9,7 @@
 //! | module | concept |
 //! |---|---|
 //! | `config`, `status` | what should be, what is |
+//! | [`settings`], [`transaction`] | what the owner sets, and a change of it that can't lock him out |
 //! | `engine`, `ports` | the loop and its sockets |
 //! | `dhcp`, `linklocal`, `uplink` | the protocols, without sockets or clocks |
 //! | `kernel`, `reconcile`, `change`, `rtnl` | links, addresses, routes: seen, compared, changed |
@@ -35,8 +36,10 @@ pub(crate) mod random;
 mod reconcile;
 mod report;
 mod rtnl;
+pub mod settings;
 mod status;
 mod thread;
+pub mod transaction;
 mod uplink;
 
 pub use self::{

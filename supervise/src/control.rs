@@ -22,6 +22,7 @@ use rustix::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
+    network::{ChangeTaken, LinkSetting, NotConfirmed},
     status::{BoxStatus, Notice, ResolverStatus},
     unit::{Exit, UnitInfo, UnitName},
 };
@@ -129,6 +130,33 @@ pub enum Request {
     Names(Vec<(String, Ipv4Addr)>),
     /// Front: how its name server does.
     Resolver(Box<ResolverStatus>),
+    /// Manager: change how a link gets its addresses. Answered by [`Event::NetworkSet`]; undone
+    /// again unless it is confirmed in time.
+    SetNetwork {
+        /// Comes back in the answer.
+        id: u64,
+        /// The link.
+        link: String,
+        /// What is to be.
+        setting: LinkSetting,
+        /// How long it may take to confirm it, in seconds.
+        seconds: u64,
+    },
+    /// Front and manager: whoever has this token reaches the box after the change. Answered by
+    /// [`Event::NetworkConfirmed`], once what it confirms outlives a reboot.
+    ConfirmNetwork {
+        /// Comes back in the answer.
+        id: u64,
+        /// Whose tries are counted together; none is root on the box.
+        from: Option<IpAddr>,
+        /// What the change's client was given.
+        token: Secret,
+    },
+    /// Manager: undo the change that waits. Answered by [`Event::Acted`].
+    UndoNetwork {
+        /// Comes back in the answer.
+        id: u64,
+    },
 }
 
 /// A port of the box that the kernel forwards to a service.
@@ -309,7 +337,7 @@ pub enum Event {
         /// What to show with each [`Request::Act`].
         result: Result<Grant, Locked>,
     },
-    /// Front: the answer to [`Request::Act`].
+    /// Front and manager: the answer to [`Request::Act`] and [`Request::UndoNetwork`].
     Acted {
         /// The request's.
         id: u64,
@@ -329,6 +357,20 @@ pub enum Event {
     NameSocketGone {
         /// The address.
         address: IpAddr,
+    },
+    /// Manager: the answer to [`Request::SetNetwork`].
+    NetworkSet {
+        /// The request's.
+        id: u64,
+        /// What the client needs, or why not, as a sentence.
+        result: Result<ChangeTaken, String>,
+    },
+    /// Front and manager: the answer to [`Request::ConfirmNetwork`].
+    NetworkConfirmed {
+        /// The request's.
+        id: u64,
+        /// Whether it outlives a reboot: a box without its `keep` partition forgets it.
+        result: Result<bool, NotConfirmed>,
     },
 }
 

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`unit`] | a supervised process: its name, its state, how it ended |
 //! | [`status`] | what PID 1 publishes about the whole box |
+//! | [`network`] | the network as its owner sets it and as it is shown |
 //! | [`control`] | the control protocol between PID 1 and its roles: types and framing |
 //! | [`spawn`] | starting a process with exactly what is listed |
 //! | [`reaper`] | taking ended children off the kernel's hands |
@@ -23,6 +24,7 @@ pub mod control;
 mod fork;
 pub mod log;
 pub mod log_query;
+pub mod network;
 pub mod reaper;
 pub mod spawn;
 pub mod status;

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::unit::UnitInfo;
+use crate::{network::NetworkStatus, unit::UnitInfo};
 
 /// The state of the whole box as PID 1 sees it. Published after every change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,8 @@ pub struct BoxStatus {
     pub init: InitStatus,
     /// The name server, as the front sees it.
     pub resolver: ResolverStatus,
+    /// The network as it is set, and why the box can or can't be reached.
+    pub network: NetworkStatus,
 }
 
 /// PID 1 itself: which binary it is, and how often it was executed anew.

@@ -288,6 +288,17 @@ fn a_forwarded_port_leads_to_its_service_and_no_other_does() {
                 let rules = lab.the_box.run("nft list table ip pilot");
                 rules.is_ok_and(|rules| rules.contains("dnat to 10.77.0.2:7002"))
             })?;
+            net.wait_for("the rules", SOON, |status| {
+                let told = status.services.rules.concat();
+                told.contains("dnat to 10.77.0.2:7002")
+            })?;
+            let bare = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let told = bare(&net.latest.services.rules.join("\n"));
+            let kernels = bare(&lab.the_box.run("nft list table ip pilot")?);
+            ensure!(
+                kernels == format!("table ip pilot {{ {told} }}"),
+                "in force is {kernels}, told is {told}"
+            );
 
             let router = IpAddr::from([192, 168, 50, 1]);
             let reaches = |port: u16| {

@@ -7,10 +7,10 @@ let asked = null;
 
 /**
  * Asks, then calls `method` with `params`. `title` names the thing, `text` the consequence, `verb`
- * is on the button. `home` takes the focus back if what had it is gone.
+ * is on the button. `done` takes what came of it; `home` the focus back if what had it is gone.
  */
-export function ask({ title, text, verb, method, params, home }) {
-  asked = { method, params, home };
+export function ask({ title, text, verb, method, params, done, home }) {
+  asked = { method, params, done, home };
   setText(byId('ask-title'), title);
   setText(byId('ask-text'), text);
   setText(byId('ask-do'), verb);
@@ -40,7 +40,8 @@ async function doIt() {
   button.disabled = true;
   setText(byId('ask-error'), '');
   try {
-    await call(asked.method, asked.params);
+    const result = await call(asked.method, asked.params);
+    asked.done?.(result);
     byId('ask-code').value = '';
     byId('ask').close();
   } catch (error) {

@@ -4,6 +4,7 @@ import { ask, wireDialog } from './dialog.js';
 import { byId, setText } from './dom.js';
 import { listen } from './heartbeat.js';
 import { renderLog } from './log.js';
+import { renderNetwork, tickNetwork, wireNetwork } from './network.js';
 import { renderPanels, renderServer } from './panels.js';
 import { renderServices, tickServices } from './services.js';
 import { connect } from './socket.js';
@@ -43,6 +44,7 @@ function plan() {
     renderStatus(store.doc, now);
     renderServices(store.doc, now);
     renderPanels(store.doc, now);
+    renderNetwork(store.doc, now);
     renderLog(store.log);
     look();
   });
@@ -56,8 +58,9 @@ function look() {
 function tick() {
   look();
   if (open && store.now() - store.heardAt > SILENT_MS) link.restart();
-  if (document.hidden || trust(store, open) !== 'live') return;
   const now = uptime(store);
+  tickNetwork(now, trust(store, open) === 'live');
+  if (document.hidden || trust(store, open) !== 'live') return;
   setText(byId('summary'), summary(store.doc, now));
   renderServer(store.doc, now);
   tickServices(store.doc, now);
@@ -73,6 +76,7 @@ function wirePower(id, title, text, verb) {
 }
 
 wireDialog();
+wireNetwork();
 wirePower('reboot', 'Restart the server?', 'All services stop and come back within a minute or two.', 'Restart the server');
 wirePower('poweroff', 'Turn the server off?', 'All services stop. To turn it on again you need its power button.', 'Turn it off');
 setInterval(tick, 1000);

@@ -7,6 +7,7 @@ import { bytes, count, duration, exact } from './format.js';
 export function renderPanels(doc, uptime) {
   renderServer(doc, uptime);
   renderLinks(doc);
+  renderFindings(doc);
   renderBoot(doc);
   keyed(byId('roles'), doc.roles.map((role) => [role.name, role]), makeRow, (row, role) => updateRole(row, role, uptime));
   keyed(byId('notices'), doc.notices.map((text) => [text, text]), () => el('li'), setText);
@@ -36,6 +37,14 @@ function renderLinks({ links, box }) {
     ['Gateway', box.gateway],
     ['Name servers', box.dns.join(', ')],
   ]);
+}
+
+function renderFindings({ network }) {
+  const items = network.findings.map((finding, n) => [`${n} ${finding.about}`, finding]);
+  keyed(byId('findings'), items, makeRow, (row, finding) => {
+    updateRow(row, { name: finding.about, mark: finding.mark }, finding.word);
+    setText(row.parts.why, finding.evidence);
+  });
 }
 
 function linkText({ carrier, addresses, origin, mac }) {

@@ -5,13 +5,13 @@
 
 use std::{
     net::Ipv4Addr,
-    pin::Pin,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use supervise::{
-    control::Power,
+    control::{Power, Secret},
+    network::{Change, ChangeTaken, Finding, LinkSetting, Verdict},
     status::{
         BoxStatus, DataState, GuardEvent, LinkSummary, NetSummary, Notice, NoticeLevel,
         StepOutcome, StepReport,
@@ -25,7 +25,7 @@ use tokio::{
     time::sleep,
 };
 use webui::{
-    Host, Interface, Listeners, LogLine, ServiceCommand, ServiceState, ServiceView, Snapshot,
+    Asked, Host, Interface, Listeners, LogLine, ServiceCommand, ServiceState, ServiceView, Snapshot,
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -104,11 +104,7 @@ impl Host for Demo {
         self.state.subscribe()
     }
 
-    fn logs(
-        &self,
-        unit: Option<UnitName>,
-        lines: usize,
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<LogLine>, String>> + Send + '_>> {
+    fn logs(&self, unit: Option<UnitName>, lines: usize) -> Asked<'_, Vec<LogLine>> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
@@ -187,6 +183,45 @@ impl Host for Demo {
         Ok(())
     }
 
+    fn set_network(
+        &self,
+        link: String,
+        setting: LinkSetting,
+        seconds: u64,
+    ) -> Asked<'_, ChangeTaken> {
+        self.change(|snapshot| {
+            snapshot.status.network.change = Some(Change {
+                link,
+                setting,
+                applied: true,
+                until: snapshot.status.uptime + Duration::from_secs(seconds),
+            });
+        });
+        Box::pin(async move {
+            Ok(ChangeTaken {
+                token: Secret("0123456789abcdef".repeat(2)),
+                seconds,
+                applies_in: 0,
+                addresses: Vec::new(),
+            })
+        })
+    }
+
+    fn confirm_network(&self, _token: Secret) -> Asked<'_, bool> {
+        self.change(|snapshot| {
+            let network = &mut snapshot.status.network;
+            if let Some(change) = network.change.take() {
+                network.settings.insert(change.link, change.setting);
+            }
+        });
+        Box::pin(async { Ok(true) })
+    }
+
+    fn undo_network(&self) -> Asked<'_, ()> {
+        self.change(|snapshot| snapshot.status.network.change = None);
+        Box::pin(async { Ok(()) })
+    }
+
     fn setup_code(&self) -> Option<String> {
         Some("demo".to_owned())
     }
@@ -212,6 +247,21 @@ fn snapshot(well: bool) -> Snapshot {
         )],
         ..BoxStatus::default()
     };
+    status.network.findings = [
+        ("cable", Verdict::Works, "eth0: a cable is there."),
+        (
+            "gateway",
+            Verdict::Works,
+            "192.168.1.1 answers, as 02:aa:bb:cc:dd:ee.",
+        ),
+        ("names", Verdict::Unknown, "192.168.1.1 is asked."),
+    ]
+    .map(|(about, verdict, evidence)| Finding {
+        about: about.to_owned(),
+        verdict,
+        evidence: evidence.to_owned(),
+    })
+    .to_vec();
     if !well {
         status.notices.push(notice(
             NoticeLevel::Care,

@@ -18,9 +18,11 @@ use crate::{
 };
 
 mod needs;
+mod network;
 mod rows;
 
 pub use needs::Need;
+pub use network::{ChangeRow, FindingRow, NetworkRow};
 pub use rows::{DataRow, LinkRow, Machine, Mark, RoleRow, ServiceRow, SilenceRow, StepRow};
 
 /// Everything the page shows but the log.
@@ -40,6 +42,8 @@ pub struct Document {
     pub boot: Vec<StepRow>,
     /// The links with their addresses.
     pub links: Vec<LinkRow>,
+    /// How the network is set, and why the box can or can't be reached.
+    pub network: NetworkRow,
     /// When a part was silent, and what the guard saw and did; the last first.
     pub silences: Vec<SilenceRow>,
     /// What is worth knowing and needs nobody.
@@ -64,6 +68,7 @@ impl Document {
                 .collect(),
             boot: status.boot.iter().map(step).collect(),
             links: status.net.links.iter().map(link).collect(),
+            network: network::network(status),
             silences: status.guard.events.iter().rev().map(silence).collect(),
             notices: info(status),
             metrics,

@@ -3,23 +3,39 @@
 use std::{fmt, future::Future, os::fd::OwnedFd, pin::Pin, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use supervise::{control::Power, status::BoxStatus, unit::UnitName};
+use supervise::{
+    control::{Power, Secret},
+    network::{ChangeTaken, LinkSetting},
+    status::BoxStatus,
+    unit::UnitName,
+};
 use tokio::sync::watch;
 
 /// The manager as the dashboard sees it. Refusals are sentences for the owner.
 ///
-/// No method may wait: what takes long is begun, and shows in a later snapshot. The one that asks
-/// another process, [`Host::logs`], is a future and gets a deadline from its caller.
+/// No method may wait: what takes long is begun, and shows in a later snapshot. Those that ask
+/// another process are futures and get a deadline from their caller.
 pub trait Host: Send + Sync + 'static {
     /// The state of the box, now and after every change.
     fn snapshot(&self) -> watch::Receiver<Arc<Snapshot>>;
 
     /// The last `lines` log lines, oldest first, of `unit` or of everything.
-    fn logs(
+    fn logs(&self, unit: Option<UnitName>, lines: usize) -> Asked<'_, Vec<LogLine>>;
+
+    /// Changes how `link` gets its addresses. In a moment; for `seconds` at most, unless it is
+    /// confirmed.
+    fn set_network(
         &self,
-        unit: Option<UnitName>,
-        lines: usize,
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<LogLine>, String>> + Send + '_>>;
+        link: String,
+        setting: LinkSetting,
+        seconds: u64,
+    ) -> Asked<'_, ChangeTaken>;
+
+    /// Keeps the change whose token this is; whether that outlives a reboot.
+    fn confirm_network(&self, token: Secret) -> Asked<'_, bool>;
+
+    /// Undoes the change that waits to be confirmed.
+    fn undo_network(&self) -> Asked<'_, ()>;
 
     /// Begins to start, stop or restart the service called `id`.
     fn service(&self, id: &str, command: ServiceCommand) -> Result<(), String>;
@@ -42,6 +58,9 @@ pub trait Host: Send + Sync + 'static {
     /// The code on the box's own console; without one nobody may change anything over the network.
     fn setup_code(&self) -> Option<String>;
 }
+
+/// What another process is asked for.
+pub type Asked<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
 
 /// The state of the box at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

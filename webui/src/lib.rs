@@ -36,5 +36,7 @@ mod serve;
 mod socket;
 mod upload;
 
-pub use host::{Host, Interface, LogLine, ServiceCommand, ServiceState, ServiceView, Snapshot};
+pub use host::{
+    Asked, Host, Interface, LogLine, ServiceCommand, ServiceState, ServiceView, Snapshot,
+};
 pub use serve::{Listeners, ServeError, serve};

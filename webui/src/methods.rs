@@ -6,12 +6,12 @@ use std::{sync::Arc, time::Duration};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use supervise::unit::UnitName;
+use supervise::{control::Secret, unit::UnitName};
 use tokio::time::timeout;
 
 use crate::{
     feed::Feed,
-    host::{Host, ServiceCommand},
+    host::{Asked, Host, ServiceCommand},
     metrics::Metrics,
     rpc::{self, Failure},
     upload,
@@ -19,8 +19,10 @@ use crate::{
 
 mod guard;
 mod init;
+pub(crate) mod net;
 mod params;
 
+use net::{ConfirmParams, SetParams};
 use params::{
     HOW, ID, LINES, LogParams, Param, PowerParams, ROLE, RoleParams, ServiceParams, UNIT,
 };
@@ -47,6 +49,10 @@ enum Action {
     Init,
     Logs,
     Metrics,
+    NetConfirm,
+    NetRollback,
+    NetSet,
+    NetStatus,
     Power,
     RestartRole,
     Service(ServiceCommand),
@@ -88,6 +94,18 @@ impl Method {
                 }
                 Err(error) => Err(Failure::new(rpc::REFUSED, format!("{error}."))),
             },
+            Action::NetConfirm => {
+                let ConfirmParams { token } = read(params)?;
+                let confirmed = host.confirm_network(Secret(token));
+                let lasts = waited(confirmed).await?;
+                Ok(json!({ "outlivesReboot": lasts }))
+            }
+            Action::NetRollback => {
+                waited(host.undo_network()).await?;
+                Ok(json!(true))
+            }
+            Action::NetSet => net_set(read(params)?, host).await,
+            Action::NetStatus => Ok(net::status(&host.snapshot().borrow().status)),
             Action::Power => refuse(host.power(read::<PowerParams>(params)?.how.into())),
             Action::RestartRole => {
                 refuse(host.restart_role(&known_role(&read::<RoleParams>(params)?.role)?))
@@ -129,6 +147,27 @@ pub(crate) fn describe() -> Value {
             "x-needs-code": true,
         }],
     })
+}
+
+async fn net_set(params: SetParams, host: &Arc<dyn Host>) -> Result<Value, Failure> {
+    let wrong = |why| Failure::new(rpc::INVALID_PARAMS, why);
+    let setting = params.setting().map_err(wrong)?;
+    let seconds = params.seconds.unwrap_or(USUAL_WAIT_S);
+    let taken = host.set_network(params.link, setting, seconds);
+    let taken = waited(taken).await?;
+    let hostname = host.snapshot().borrow().status.hostname.clone();
+    Ok(net::taken(&hostname, &taken))
+}
+
+/// Waits for PID 1's answer, for a while.
+async fn waited<T>(asked: Asked<'_, T>) -> Result<T, Failure> {
+    match timeout(PID1_DEADLINE, asked).await {
+        Ok(result) => result.map_err(|why| Failure::new(rpc::REFUSED, why)),
+        Err(_) => Err(Failure::new(
+            rpc::TIMED_OUT,
+            "PID 1 did not answer in time. It may still be done; look before you try again.",
+        )),
+    }
 }
 
 async fn logs(params: LogParams, host: &Arc<dyn Host>) -> Result<Value, Failure> {
@@ -239,6 +278,37 @@ const METHODS: &[Method] = &[
         &[UNIT, LINES],
         Action::Logs,
     ),
+    look(
+        "net.status",
+        "Why the box can or can't be reached, how its network is set, and what is being changed.",
+        &[],
+        Action::NetStatus,
+    ),
+    change(
+        "net.set",
+        "Changes how a link gets its addresses; undone by itself unless it is confirmed.",
+        &[
+            params::LINK,
+            params::MODE,
+            params::ADDRESS,
+            params::GATEWAY,
+            params::DNS,
+            params::SECONDS,
+        ],
+        Action::NetSet,
+    ),
+    change(
+        "net.confirm",
+        "Keeps the change of the network that this token belongs to.",
+        &[params::TOKEN],
+        Action::NetConfirm,
+    ),
+    change(
+        "net.rollback",
+        "Undoes the change of the network that waits to be confirmed.",
+        &[],
+        Action::NetRollback,
+    ),
     look("service.list", "The services by id.", &[], Action::Services),
     change(
         "service.start",
@@ -276,6 +346,10 @@ const ROLES: [&str; 3] = ["front", "manager", "logd"];
 const DEFAULT_LINES: usize = 100;
 /// About a screen's worth many times over, and still a small answer.
 const MAX_LINES: usize = 1000;
+/// What is confirmed is written down first, by a helper with 20 s.
+const PID1_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a change waits to be confirmed, in seconds.
+const USUAL_WAIT_S: u64 = 90;
 /// Whoever asked has given up by then.
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -310,6 +384,7 @@ mod tests {
                 "guard.report",
                 "init.status",
                 "logs.tail",
+                "net.status",
                 "service.list"
             ]
         );

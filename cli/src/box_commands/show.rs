@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::told::{list, word};
+
 /// The box at a glance.
 pub(crate) fn status(document: &Value) -> String {
     let machine = &document["box"];
@@ -117,20 +119,6 @@ fn how(row: &Value) -> String {
 
 fn field(text: &mut String, name: &str, value: &str) {
     let _ = writeln!(text, "  {name:<11} {}", value.trim_end());
-}
-
-/// Text without what could play tricks with the terminal.
-fn word(value: &Value) -> String {
-    value
-        .as_str()
-        .unwrap_or_default()
-        .chars()
-        .filter(|c| !c.is_control())
-        .collect()
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
 }
 
 fn mib(bytes: u64) -> String {

@@ -4,6 +4,8 @@ use supervise::{control::Power, log::Level, log_query::Query, status::BoxStatus,
 
 use super::Order;
 
+mod net;
+
 /// A line that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -15,13 +17,24 @@ pub(crate) enum Command {
     Guard,
     Help,
     Logs(Query),
-    Net,
+    Net(NetView),
     Order(Order),
     Services,
     SetupCode,
     Shell,
     Status,
     Version,
+}
+
+/// What of the network is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NetView {
+    All,
+    Dns,
+    Firewall,
+    Leases,
+    Route,
+    Status,
 }
 
 /// Understands a line; `None` if it is blank.
@@ -57,6 +70,10 @@ pub(crate) fn complete(before_cursor: &str, status: &BoxStatus) -> Vec<String> {
             let fixed = ["-f", "-n", "init", "kernel"].map(str::to_owned);
             fixed.into_iter().chain(unit_names(status)).collect()
         }
+        Some("net") if before.split_whitespace().count() == 1 => {
+            net::WORDS.iter().map(|&word| word.to_owned()).collect()
+        }
+        Some("net") => links(status),
         Some("dmesg") => vec!["-n".to_owned()],
         Some("restart" | "start" | "stop") => unit_names(status),
         Some(_) => Vec::new(),
@@ -94,7 +111,7 @@ fn command(entry: &Entry, arguments: &[&str], status: &BoxStatus) -> Result<Comm
         "guard" => Command::Guard,
         "halt" => Command::Order(Order::Power(Power::Halt)),
         "logs" => Command::Logs(logs(arguments, status)?),
-        "net" => Command::Net,
+        "net" => net::command(arguments)?,
         "poweroff" => Command::Order(Order::Power(Power::PowerOff)),
         "reboot" => Command::Order(Order::Power(Power::Reboot)),
         "restart" => Command::Order(Order::Restart(unit()?)),
@@ -170,6 +187,11 @@ fn resolve(name: &str, status: &BoxStatus) -> Result<UnitName, String> {
         return Ok(unit);
     }
     UnitName::service(name).map_err(|_| format!("{name:?} is too long for a service."))
+}
+
+fn links(status: &BoxStatus) -> Vec<String> {
+    let links = status.net.links.iter();
+    links.map(|link| link.name.clone()).collect()
 }
 
 fn unit_names(status: &BoxStatus) -> Vec<String> {
@@ -253,7 +275,12 @@ const TABLE: &[Entry] = &[
         4,
         "the last lines; -f goes on with new ones",
     ),
-    entry("net", "", 0, "links, addresses, gateway, name servers"),
+    entry(
+        "net",
+        "[status|set …]",
+        net::MOST_WORDS,
+        "the network; `net help` says what can be set",
+    ),
     entry(
         "disks",
         "",

@@ -131,7 +131,7 @@ impl<'a> Session<'a> {
                 &status.log,
             ),
             Command::Guard => self.show(&views::guard(&status)),
-            Command::Net => self.show(&views::net(&status)),
+            Command::Net(view) => self.show(&views::net(&status, view)),
             Command::Order(order) => self.order(order),
             Command::Services => self.show(&views::services(&status)),
             Command::SetupCode => self.show(&self.setup_code()),

@@ -1,11 +1,15 @@
 //! The box's status as text for people at a terminal.
 
+mod net;
+
 use std::{fmt::Write as _, net::IpAddr, time::Duration};
 
 use supervise::{
     status::{BoxStatus, DataState, LinkSummary, NoticeLevel, StepOutcome, StepReport},
     unit::{UnitInfo, UnitState},
 };
+
+pub(crate) use self::net::net;
 
 /// The box at a glance.
 pub(crate) fn status(status: &BoxStatus) -> String {
@@ -74,28 +78,6 @@ pub(crate) fn services(status: &BoxStatus) -> String {
         text,
         "No process of the box's own and no service is known yet.\n",
     )
-}
-
-/// The network in full.
-pub(crate) fn net(status: &BoxStatus) -> String {
-    let mut text = String::new();
-    for link in &status.net.links {
-        let carrier = if link.carrier { "up" } else { "no cable" };
-        let _ = writeln!(text, "{:<10} {:<18} {carrier}", link.name, link.mac);
-        for (address, prefix) in &link.addresses {
-            let _ = writeln!(text, "           {address}/{prefix}  {}", link.origin);
-        }
-    }
-    if status.net.links.is_empty() {
-        text += "No network card is known. Is one plugged in, and its driver there? See `dmesg`.\n";
-    }
-    let gateway = status
-        .net
-        .gateway
-        .map_or_else(|| "none".to_owned(), |ip| ip.to_string());
-    let _ = writeln!(text, "gateway    {gateway}");
-    let servers: Vec<_> = status.net.dns.iter().map(IpAddr::to_string).collect();
-    text + &format!("names      {}\n", or(servers.join(", "), "no name server"))
 }
 
 /// What the guard saw of each role, and did about it.
@@ -280,7 +262,7 @@ fn or(text: String, instead: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::commands::NetView, *};
 
     #[test]
     fn spans_and_sizes_read_as_people_say_them() {
@@ -300,7 +282,8 @@ mod tests {
     #[test]
     fn a_box_of_which_nothing_is_known_is_described_plainly() {
         let nothing = BoxStatus::default();
-        let text = status(&nothing) + &services(&nothing) + &net(&nothing) + &boot(&nothing);
+        let text =
+            status(&nothing) + &services(&nothing) + &net(&nothing, NetView::All) + &boot(&nothing);
         for said in [
             "without a name",
             "not looked for yet",

@@ -1,4 +1,4 @@
-//! The owner at the emergency page: where the door passes on what is below `/emergency/`.
+//! The owner at the emergency page: where the door passes on what is below `/emergency/` and `/net/`.
 //!
 //! It knows no secret. What was typed goes to PID 1, which has a helper look at it and gives a grant;
 //! a browser that was let in holds a session whose grant is kept here, in memory alone. It needs
@@ -7,11 +7,13 @@
 //! | module | concept |
 //! |---|---|
 //! | `asking` | questions to PID 1 and their answers |
+//! | `change` | a change of the network, kept by whoever reaches the box after it |
 //! | `message` | a request of the door's, and an answer to it |
 //! | `session` | who was let in, in which browser |
 //! | `page` | what owners see |
 
 mod asking;
+mod change;
 mod message;
 mod page;
 mod session;
@@ -123,6 +125,9 @@ impl Desk {
     }
 
     fn answer(&self, request: &Request) -> Answer {
+        if let Some(path) = request.path.strip_prefix(change::PATHS) {
+            return self.answer_change(request, path);
+        }
         let now = Instant::now();
         let path = request.path.strip_prefix("/emergency/").unwrap_or_default();
         match (request.method.as_str(), path) {

@@ -26,6 +26,8 @@ pub enum Tag {
     Forwards = 8,
     /// The name server's sockets and services' names.
     Names = 9,
+    /// The network's settings, and the change of them that waits.
+    Network = 10,
 }
 
 /// The versions of the whole that this binary reads, oldest and newest. It writes them all, each

@@ -207,6 +207,8 @@ impl Logd {
             | Event::AgentListener { .. }
             | Event::Exited { .. }
             | Event::Acted { .. }
+            | Event::NetworkConfirmed { .. }
+            | Event::NetworkSet { .. }
             | Event::Unlocked { .. }
             | Event::SetupCode(_)
             | Event::Wanted { .. }

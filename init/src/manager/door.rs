@@ -7,7 +7,7 @@ use std::{
 
 use netstack::door::{DoorConfig, Identity, Route, RouteKind, Upstream};
 use services::ports;
-use supervise::status::BoxStatus;
+use supervise::{network::LinkSetting, status::BoxStatus};
 
 /// The names and addresses that the box itself answers to.
 pub(super) fn own_names(status: &BoxStatus) -> BTreeSet<String> {
@@ -18,7 +18,14 @@ pub(super) fn own_names(status: &BoxStatus) -> BTreeSet<String> {
     let addresses = addresses
         .filter(|(ip, _)| is_lasting(ip))
         .map(|(ip, _)| ip.to_string());
-    fixed.into_iter().chain(local).chain(addresses).collect()
+    // Whoever confirms a change comes by an address that is not there yet.
+    let change = status.network.change.as_ref();
+    let next = change.and_then(|change| match &change.setting {
+        LinkSetting::Static { address, .. } => Some(address.to_string()),
+        LinkSetting::Automatic | LinkSetting::Unmanaged => None,
+    });
+    let names = fixed.into_iter().chain(local).chain(addresses);
+    names.chain(next).collect()
 }
 
 /// The door's configuration.

@@ -1,21 +1,20 @@
 //! The manager as the dashboard sees it: orders go to the steward, the state of the box comes back.
 
 use std::{
-    future::Future,
     os::fd::{AsFd as _, OwnedFd},
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use services::registry::Desired;
 use supervise::{
-    control::{Power, Request},
+    control::{Event, Power, Request, Secret},
+    network::{ChangeTaken, LinkSetting},
     unit::UnitName,
 };
 use tokio::sync::{mpsc, watch};
-use webui::{LogLine, ServiceCommand, Snapshot};
+use webui::{Asked, LogLine, ServiceCommand, Snapshot};
 
-use super::{link::Link, logs, store::Wish};
+use super::{link::Link, logs, questions::Questions, store::Wish};
 
 /// The desk where the dashboard asks and the steward lays out what there is.
 #[derive(Debug)]
@@ -24,6 +23,7 @@ pub(super) struct Desk {
     orders: mpsc::Sender<Order>,
     snapshot: watch::Sender<Arc<Snapshot>>,
     setup_code: Mutex<Option<String>>,
+    questions: Questions,
 }
 
 /// What the owner has ordered.
@@ -46,6 +46,7 @@ impl Desk {
                 orders,
                 snapshot,
                 setup_code: Mutex::default(),
+                questions: Questions::default(),
             },
             taken,
         )
@@ -70,6 +71,11 @@ impl Desk {
             .unwrap_or_else(PoisonError::into_inner) = Some(code);
     }
 
+    /// PID 1 has answered question `id`.
+    pub(super) fn answered(&self, id: u64, answer: Event) {
+        self.questions.answered(id, answer);
+    }
+
     fn order(&self, order: Order) -> Result<(), String> {
         self.orders
             .try_send(order)
@@ -82,11 +88,7 @@ impl webui::Host for Desk {
         self.snapshot.subscribe()
     }
 
-    fn logs(
-        &self,
-        unit: Option<UnitName>,
-        lines: usize,
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<LogLine>, String>> + Send + '_>> {
+    fn logs(&self, unit: Option<UnitName>, lines: usize) -> Asked<'_, Vec<LogLine>> {
         Box::pin(async move {
             let lines = logs::last(unit, lines).await?;
             Ok(lines.into_iter().map(line).collect())
@@ -123,6 +125,50 @@ impl webui::Host for Desk {
     fn power(&self, how: Power) -> Result<(), String> {
         self.link.ask(&Request::Power(how));
         Ok(())
+    }
+
+    fn set_network(
+        &self,
+        link: String,
+        setting: LinkSetting,
+        seconds: u64,
+    ) -> Asked<'_, ChangeTaken> {
+        Box::pin(async move {
+            let ask = |id| Request::SetNetwork {
+                id,
+                link,
+                setting,
+                seconds,
+            };
+            match self.questions.ask(&self.link, ask).await? {
+                Event::NetworkSet { result, .. } => result,
+                _ => Err(OTHER.to_owned()),
+            }
+        })
+    }
+
+    fn confirm_network(&self, token: Secret) -> Asked<'_, bool> {
+        Box::pin(async move {
+            let ask = |id| Request::ConfirmNetwork {
+                id,
+                from: None,
+                token,
+            };
+            match self.questions.ask(&self.link, ask).await? {
+                Event::NetworkConfirmed { result, .. } => result.map_err(|e| e.to_string()),
+                _ => Err(OTHER.to_owned()),
+            }
+        })
+    }
+
+    fn undo_network(&self) -> Asked<'_, ()> {
+        Box::pin(async move {
+            let ask = |id| Request::UndoNetwork { id };
+            match self.questions.ask(&self.link, ask).await? {
+                Event::Acted { result, .. } => result,
+                _ => Err(OTHER.to_owned()),
+            }
+        })
     }
 
     fn restart_role(&self, role: &UnitName) -> Result<(), String> {
@@ -175,5 +221,6 @@ fn line(line: supervise::log_query::LogLine) -> LogLine {
     }
 }
 
+const OTHER: &str = "PID 1 answered another question";
 /// More than a person can click.
 const MAX_ORDERS: usize = 64;

@@ -121,8 +121,10 @@ impl Steward {
             Event::Status(status) => self.status = *status,
             Event::Units(units) => self.units = units,
             Event::Wanted { unit, run } => self.wish(&unit, run),
-            Event::Acted { .. }
-            | Event::Door(_)
+            Event::Acted { id, .. }
+            | Event::NetworkConfirmed { id, .. }
+            | Event::NetworkSet { id, .. } => self.desk.answered(id, event),
+            Event::Door(_)
             | Event::Listener { .. }
             | Event::ListenerGone { .. }
             | Event::LogSource { .. }

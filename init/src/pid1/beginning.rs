@@ -11,6 +11,7 @@ use std::{
 };
 
 use drivers::button::PowerButtons;
+use netstack::net::NetStatus;
 use nix::sys::{
     signal::SigSet,
     signalfd::{SfdFlags, SignalFd},
@@ -23,6 +24,7 @@ use super::{
     again::SPARES,
     estate::Estate,
     inheritance::Legacy,
+    netchange::NetChanges,
     now,
     owner::Owner,
     publish,
@@ -161,6 +163,8 @@ impl Pid1 {
             data_asked: None,
             ask_data_at: Duration::ZERO,
             net: NetSummary::default(),
+            changes: NetChanges::default(),
+            net_seen: NetStatus::default(),
             reserve_is_given: false,
             trouble: estate.trouble.into_iter().map(publish::bad).collect(),
             managers_notices: Vec::new(),

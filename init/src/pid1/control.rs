@@ -85,6 +85,26 @@ impl Pid1 {
                 Ok(())
             }
             (Role::Manager, Request::RestartRole { unit }) => self.restart(&unit, now),
+            (
+                Role::Manager,
+                Request::SetNetwork {
+                    id,
+                    link,
+                    setting,
+                    seconds,
+                },
+            ) => {
+                self.set_network(id, link, &setting, seconds, now);
+                Ok(())
+            }
+            (Role::Manager, Request::UndoNetwork { id }) => {
+                self.undo_network(id);
+                Ok(())
+            }
+            (Role::Front | Role::Manager, Request::ConfirmNetwork { id, from, token }) => {
+                self.confirm_network(role, id, from, &token, now);
+                Ok(())
+            }
             (Role::Manager, Request::Upgrade) => self.ask_upgrade(fds, now),
             (Role::Manager, Request::Notices(notices)) => {
                 self.take_notices(notices);

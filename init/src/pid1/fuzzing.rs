@@ -2,12 +2,14 @@
 
 use std::{os::fd::OwnedFd, time::Duration};
 
+use netstack::net::transaction;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use supervise::unit::{Exit, UnitName};
 
 use super::{
     estate::{Estate, EstateRecord},
     inheritance::{self, JobRecord, UnitRecord},
+    netchange::NetChanges,
     succession::SettledRecord,
     unit::{Due, Life},
 };
@@ -37,8 +39,9 @@ pub fn handover(script: &[u8]) {
                 let _ = of_before.publish(bytes);
             }
             // One record of the state; its length is right, its content anything.
-            2..=6 => {
-                state.extend_from_slice(&u16::from(what - 1).to_ne_bytes());
+            2..=6 | 9 => {
+                let tag = if what == 9 { what } else { what - 1 };
+                state.extend_from_slice(&u16::from(tag).to_ne_bytes());
                 state.extend_from_slice(&1_u16.to_ne_bytes());
                 state.extend_from_slice(&(bytes.len() as u32).to_ne_bytes());
                 state.extend_from_slice(bytes);
@@ -81,6 +84,16 @@ fn take_over(state: &[u8]) {
         settled.empty_groups.iter().for_each(|path| is_ours(path));
         let hopeless = |at: Duration| super::steps::is_hopeless(Some(at), NOW);
         let _ = settled.drivers_done.map(hopeless);
+    }
+    if let Some(record) = records::read(state, Tag::Network, 1) {
+        let mut changes = NetChanges::of(record, NOW);
+        // Whatever a predecessor says, no change waits for longer than the longest may.
+        for _ in 0..2 {
+            let next = changes.deadline().unwrap_or(NOW);
+            assert!(next <= NOW + transaction::GRACE + transaction::MAX_WAIT);
+            changes.tick(next);
+        }
+        assert!(changes.deadline().is_none());
     }
     for unit in records::read::<Vec<UnitRecord<'_>>>(state, Tag::Units, 1).unwrap_or_default() {
         live(&unit.name, unit.life.into_owned());

@@ -37,7 +37,7 @@ impl Pid1 {
                 Message::Healthy { role, generation } => self.is_healthy(role, generation),
                 Message::DoorAnswers => self.role_answers(Role::Front, Action::Front),
                 Message::ManagerAnswers => self.role_answers(Role::Manager, Action::Manager),
-                Message::Net(status) => self.net_is(&status),
+                Message::Net(status) => self.net_is(*status),
                 Message::Order(order, reply) => {
                     let _ = reply.try_send(self.obey(order, now));
                 }
@@ -49,6 +49,7 @@ impl Pid1 {
     /// Does what the holder of the console wants.
     pub(super) fn obey(&mut self, order: console::Order, now: Duration) -> Result<String, String> {
         match order {
+            console::Order::Network(order) => self.obey_network(order, now),
             console::Order::Power(power) => {
                 self.go_down(power, now);
                 Ok("Going down.".to_owned())

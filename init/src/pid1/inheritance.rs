@@ -18,6 +18,7 @@ use super::{
     Pid1,
     estate::{self, Estate, EstateRecord, LogRecord},
     jobs::{Job, Purpose},
+    netchange::NetChanges,
     roles::Role,
     start::{CGROUPS, make_cgroup},
     succession::{SettledRecord, WatchdogRecord},
@@ -164,6 +165,9 @@ impl Pid1 {
         self.forwards = records::read(&state, Tag::Forwards, 1).unwrap_or_default();
         if let Some(record) = records::read(&state, Tag::Names, 1) {
             self.inherit_names(record, from);
+        }
+        if let Some(record) = records::read(&state, Tag::Network, 1) {
+            self.changes = NetChanges::of(record, now);
         }
         let mut behind = Vec::new();
         for unit in units {

@@ -32,6 +32,7 @@ impl Pid1 {
 
     fn start_keep_write(&mut self, device: &str) {
         self.keep.clock_floor = unix_now().max(self.keep.clock_floor);
+        self.keep.network = self.changes.kept();
         let mut seed = vec![0; 32];
         if rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::NONBLOCK).is_ok() {
             self.keep.seed = seed;
@@ -51,9 +52,12 @@ impl Pid1 {
     }
 
     /// The writer has ended.
-    pub(super) fn keep_was_written(&mut self) {
+    pub(super) fn keep_was_written(&mut self, well: bool) {
         if let Some(Written::AndChanged) = self.keep_write.take() {
             self.write_keep();
+        }
+        if self.keep_write.is_none() {
+            self.answer_confirmations(well);
         }
     }
 
@@ -171,7 +175,7 @@ pub(super) fn memfd(bytes: &[u8]) -> rustix::io::Result<std::os::fd::OwnedFd> {
     Ok(fd)
 }
 
-fn unix_now() -> u64 {
+pub(super) fn unix_now() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())

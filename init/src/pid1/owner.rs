@@ -14,6 +14,7 @@ use super::{
     jobs::{INPUT_FD, Purpose},
     keeping::memfd,
     roles::Role,
+    tries::WrongTries,
 };
 use crate::helper::Attempt;
 
@@ -140,35 +141,6 @@ impl Owner {
     }
 }
 
-/// Wrong tries of late. What the front says of who tried it says freely, so that all tries together
-/// count as well, and that they are remembered in a space that can't grow.
-#[derive(Debug, Default)]
-struct WrongTries(VecDeque<(IpAddr, Duration)>);
-
-impl WrongTries {
-    fn note(&mut self, from: IpAddr, now: Duration) {
-        self.0.push_back((from, now));
-        if self.0.len() > TRIES_IN_ALL {
-            self.0.pop_front();
-        }
-    }
-
-    /// How long `from` has to wait, if it has.
-    fn wait(&mut self, from: IpAddr, now: Duration) -> Option<Duration> {
-        self.0.retain(|(_, at)| now.saturating_sub(*at) < WINDOW);
-        let own: Vec<Duration> = self
-            .0
-            .iter()
-            .filter(|(sender, _)| *sender == from)
-            .map(|(_, at)| *at)
-            .collect();
-        let all = self.0.front().filter(|_| self.0.len() >= TRIES_IN_ALL);
-        let own = own.first().filter(|_| own.len() >= TRIES_PER_SENDER);
-        let oldest = own.copied().max(all.map(|(_, at)| *at))?;
-        Some(WINDOW.saturating_sub(now.saturating_sub(oldest)))
-    }
-}
-
 /// What the helper may use: its program, and three times what a look takes.
 const LIMITS: Limits = Limits {
     memory_max: Some(64 << 20),
@@ -183,12 +155,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const GRANTED_FOR: Duration = Duration::from_secs(600);
 /// Browsers in which one owner is let in at once.
 const MAX_GRANTS: usize = 4;
-/// A person mistypes twice or three times; a machine that guesses would need thousands.
-const TRIES_PER_SENDER: usize = 5;
-/// All senders together: a guesser may have any number of addresses.
-const TRIES_IN_ALL: usize = 20;
-/// Over which tries are counted.
-const WINDOW: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -196,37 +162,6 @@ mod tests {
 
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(1000 + seconds)
-    }
-
-    fn address(last: u8) -> IpAddr {
-        [192, 0, 2, last].into()
-    }
-
-    #[test]
-    fn five_wrong_tries_a_minute_and_then_others_only() {
-        let mut wrong = WrongTries::default();
-        for second in 0..5 {
-            assert_eq!(wrong.wait(address(1), at(second)), None);
-            wrong.note(address(1), at(second));
-        }
-        assert_eq!(
-            wrong.wait(address(1), at(10)),
-            Some(Duration::from_secs(50))
-        );
-        assert_eq!(wrong.wait(address(2), at(10)), None);
-        assert_eq!(wrong.wait(address(1), at(60)), None);
-    }
-
-    #[test]
-    fn many_addresses_do_not_help_a_guesser() {
-        let mut wrong = WrongTries::default();
-        for last in 0..=255 {
-            if wrong.wait(address(last), at(1)).is_none() {
-                wrong.note(address(last), at(1));
-            }
-        }
-        assert_eq!(wrong.0.len(), TRIES_IN_ALL);
-        assert!(wrong.wait(address(7), at(2)).is_some());
     }
 
     #[test]

@@ -37,6 +37,7 @@ impl Pid1 {
             manager_silence: self.vitals.silence(Role::Manager, now),
             going_down: self.down.as_ref().map(|down| down.purpose().to_owned()),
             init: self.init_status(),
+            network: self.network_status(now),
         }
     }
 

@@ -285,11 +285,12 @@ impl Pid1 {
             hostname: Some(self.keep.hostname.clone()),
             bridge: self.drivers_done.map(|_| Bridge::default()),
             forwards: self.net_forwards(),
+            links: self.changes.in_force().clone(),
             ..NetConfig::default()
         };
         #[cfg(feature = "fault")]
         for link in crate::crash::fault::links() {
-            config.links.insert(link, net::Addressing::Automatic);
+            config.links.entry(link).or_default();
         }
         config
     }
@@ -368,10 +369,10 @@ impl Pid1 {
                 self.step_failed(Action::Coldplug, why);
             }
             (Purpose::KeepRead, result) => self.keep_was_read(result),
-            (Purpose::KeepWrite, Ok(_)) => self.keep_was_written(),
+            (Purpose::KeepWrite, Ok(_)) => self.keep_was_written(true),
             (Purpose::KeepWrite, Err(why)) => {
                 supervise::warning!("the keep partition can't be written: {why}");
-                self.keep_was_written();
+                self.keep_was_written(false);
             }
             (Purpose::Modalias, Ok(_)) => {}
             (Purpose::Modalias, Err(why)) => supervise::warning!("a driver was not loaded: {why}"),
@@ -392,12 +393,18 @@ impl Pid1 {
     }
 
     /// Has `net` make what should be.
-    pub(super) fn configure_net(&self) {
-        if let Some(net) = &self.net_thread
-            && let Err(e) = net.configure(self.net_config())
+    pub(super) fn configure_net(&mut self) {
+        let told = match &self.net_thread {
+            Some(net) => net.configure(self.net_config()),
+            // It is told when it starts.
+            None => Ok(()),
+        };
+        if let Err(e) = &told
+            && !self.changes.untold
         {
-            supervise::warning!("the network for services is not as it should be: {e}");
+            supervise::warning!("the network is not as it should be: {e}; it is told again");
         }
+        self.changes.untold = told.is_err();
     }
 
     fn drivers_settled(&mut self, now: Duration) {
@@ -429,6 +436,7 @@ impl Pid1 {
                 Ok(keep) => {
                     self.keep = keep;
                     self.keep_is_there = true;
+                    self.begin_network_settings();
                     self.step_done(Action::Keep);
                 }
                 Err(e) => {
@@ -451,13 +459,14 @@ impl Pid1 {
     }
 
     /// The network changed.
-    pub(super) fn net_is(&mut self, status: &net::NetStatus) {
+    pub(super) fn net_is(&mut self, status: net::NetStatus) {
         if status.reachable() {
             self.step_done(Action::Network);
             self.boot.made_up(Action::Network, super::now());
         }
-        self.net = super::netview::summary(status);
+        self.net = super::netview::summary(&status);
         write_resolv_conf(&self.net.dns, self.names.serves_the_box());
+        self.net_seen = status;
         self.open_names();
         self.changed();
     }

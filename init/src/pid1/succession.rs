@@ -254,7 +254,8 @@ impl Pid1 {
         records::push(state, Tag::Upgrade, 1, self.upgrade_record())?;
         records::push(state, Tag::Retiring, 1, &self.name_retiring())?;
         records::push(state, Tag::Forwards, 1, &self.forwards)?;
-        records::push(state, Tag::Names, 1, &self.name_names(naming))
+        records::push(state, Tag::Names, 1, &self.name_names(naming))?;
+        records::push(state, Tag::Network, 1, &self.changes.record())
     }
 
     fn settled(&self, naming: &mut Naming) -> SettledRecord<'_> {

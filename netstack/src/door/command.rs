@@ -35,7 +35,7 @@ pub enum Command {
         /// The socket.
         listener: TcpListener,
     },
-    /// Where requests for what is below `/emergency/` go: to whoever lets owners in.
+    /// Where requests for what is below `/emergency/` and `/net/` go: to whoever lets owners in.
     Owner(Upstream),
     /// To accept no more, finish what is under way within its deadline, and end.
     Shutdown,

@@ -191,8 +191,8 @@ const MAX_TEXT: usize = 120;
 const MAX_ITEMS: usize = 4;
 /// Bytes that rows leave for version and times.
 const FACTS: usize = 200;
-/// Where the place is that owners talk to.
-pub(super) const OWNER_PATHS: &str = "/emergency/";
+/// Where the place is that owners talk to, to look and act and to keep a change of the network.
+pub(super) const OWNER_PATHS: [&str; 2] = ["/emergency/", "/net/"];
 const OWNER_FORM: &str = "<h2>If this is your server</h2><form method=post action=/emergency/in>\
 <label>Setup code <input name=code type=password autocomplete=off required></label> \
 <button>See more and restart parts</button></form><p class=f>The server’s own console shows the \

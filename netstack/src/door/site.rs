@@ -117,7 +117,7 @@ impl Site {
             Some(Target::Place(place)) if place.is_dashboard && path == EMERGENCY => {
                 Way::Answer(self.emergency(now))
             }
-            Some(Target::Place(place)) if place.is_dashboard && path.starts_with(OWNER_PATHS) => {
+            Some(Target::Place(place)) if place.is_dashboard && is_owners(path) => {
                 match &self.owners {
                     Some(owners) => Way::Place(Rc::clone(owners)),
                     None => Way::Answer(not_found("There is nothing here but /emergency.")),
@@ -252,6 +252,11 @@ impl Site {
             None => (None, std::time::Duration::ZERO),
         }
     }
+}
+
+/// Whether owners are talked to there.
+fn is_owners(path: &str) -> bool {
+    OWNER_PATHS.iter().any(|below| path.starts_with(below))
 }
 
 fn why(failure: Failure) -> String {

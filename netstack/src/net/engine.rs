@@ -149,6 +149,7 @@ impl Engine {
         let kernel = self.rtnl.settled()?;
         let mut status = report::status(&self.config, kernel, &self.managed);
         status.services.filter = self.filter.status();
+        status.services.rules = self.filter.rules();
         let refusals = self.rtnl.refusals();
         status.problems = report::problems(kernel, refusals, &status.services, &self.forwarding);
         status.problems.extend(self.port_problem.clone());

@@ -128,6 +128,14 @@ impl Filter {
         }
     }
 
+    /// The rules as text, while they are in force.
+    pub(crate) fn rules(&self) -> Vec<String> {
+        match (&self.state, &self.wanted) {
+            (State::Applied, Some((bridge, forwards))) => nft::listing(bridge, forwards),
+            _ => Vec::new(),
+        }
+    }
+
     /// Wants this, and waits for the kernel's answer to it.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn begin(&mut self, now: Now, bridge: Option<&Bridge>) {

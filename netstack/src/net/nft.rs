@@ -8,10 +8,13 @@
 //! The kernel applies a batch all or not at all, and says which frame it refused.
 
 mod expression;
+mod listing;
 
 use std::net::Ipv4Addr;
 
 use rustix::io::Errno;
+
+pub(crate) use self::listing::listing;
 
 use self::expression::{Expression, Operator};
 use super::{

@@ -147,6 +147,7 @@ mod tests {
         let services = ServicesStatus {
             bridge: true,
             filter: FilterStatus::Failed("No filter.".to_owned()),
+            rules: Vec::new(),
         };
         let forwarding = Forwarding::Failed("read-only".to_owned());
         let problems = problems(&Kernel::default(), [].iter(), &services, &forwarding);

@@ -67,6 +67,8 @@ pub struct ServicesStatus {
     pub bridge: bool,
     /// The packet filter.
     pub filter: FilterStatus,
+    /// Its rules as text, one a line, while it is in force.
+    pub rules: Vec<String>,
 }
 
 /// The packet filter with NAT.

@@ -8,6 +8,7 @@ mod guest;
 mod kernel;
 mod orphans;
 mod poweroff;
+mod settings;
 mod silence;
 
 use std::time::{Duration, Instant};

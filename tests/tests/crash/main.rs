@@ -9,6 +9,7 @@ mod likeness;
 mod logging;
 mod network;
 mod reserves;
+mod settings;
 mod signs;
 mod succession;
 mod sweep;

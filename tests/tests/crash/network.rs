@@ -60,7 +60,7 @@ fn a_connection_to_a_leased_address_outlives_crashes() -> Result<()> {
 }
 
 /// Waits until the box has an address, with its route.
-fn leased(native: &Native) -> Result<Ipv4Addr> {
+pub(crate) fn leased(native: &Native) -> Result<Ipv4Addr> {
     let mut found = None;
     until(PATIENCE, || {
         let show = |what: &str| native.machine().run(what).unwrap_or_default();

@@ -81,6 +81,41 @@ pub(super) const HOW: Param = Param {
     schema: r#"{"type":"string","enum":["poweroff","reboot","halt"]}"#,
     required: true,
 };
+pub(super) const LINK: Param = Param {
+    name: "link",
+    schema: r#"{"type":"string"}"#,
+    required: true,
+};
+pub(super) const MODE: Param = Param {
+    name: "mode",
+    schema: r#"{"type":"string","enum":["automatic","static","unmanaged"]}"#,
+    required: true,
+};
+pub(super) const ADDRESS: Param = Param {
+    name: "address",
+    schema: r#"{"type":"string","examples":["192.168.1.5/24"]}"#,
+    required: false,
+};
+pub(super) const GATEWAY: Param = Param {
+    name: "gateway",
+    schema: r#"{"type":"string","format":"ipv4"}"#,
+    required: false,
+};
+pub(super) const DNS: Param = Param {
+    name: "dns",
+    schema: r#"{"type":"array","items":{"type":"string"},"maxItems":6}"#,
+    required: false,
+};
+pub(super) const SECONDS: Param = Param {
+    name: "seconds",
+    schema: r#"{"type":"integer","minimum":10,"maximum":600,"default":90}"#,
+    required: false,
+};
+pub(super) const TOKEN: Param = Param {
+    name: "token",
+    schema: r#"{"type":"string"}"#,
+    required: true,
+};
 pub(super) const ROLE: Param = Param {
     name: "role",
     schema: r#"{"type":"string","enum":["front","manager","logd"]}"#,

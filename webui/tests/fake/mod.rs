@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test file uses another part of it")]
 
 use std::{
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,9 +10,14 @@ use std::{
     time::Duration,
 };
 
-use supervise::{control::Power, status::BoxStatus, unit::UnitName};
+use supervise::{
+    control::{Power, Secret},
+    network::{ChangeTaken, LinkSetting},
+    status::BoxStatus,
+    unit::UnitName,
+};
 use tokio::sync::watch;
-use webui::{Host, LogLine, ServiceCommand, ServiceState, ServiceView, Snapshot};
+use webui::{Asked, Host, LogLine, ServiceCommand, ServiceState, ServiceView, Snapshot};
 
 pub(crate) const CODE: &str = "maple-river-seven";
 
@@ -114,11 +118,7 @@ impl Host for Fake {
         self.state.subscribe()
     }
 
-    fn logs(
-        &self,
-        _unit: Option<UnitName>,
-        lines: usize,
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<LogLine>, String>> + Send + '_>> {
+    fn logs(&self, _unit: Option<UnitName>, lines: usize) -> Asked<'_, Vec<LogLine>> {
         if self.log_lost.load(Ordering::Relaxed) {
             self.log_asked.fetch_add(1, Ordering::SeqCst);
             let given_up = GivenUp(&self.log_given_up);
@@ -141,6 +141,34 @@ impl Host for Fake {
 
     fn power(&self, how: Power) -> Result<(), String> {
         self.note(format!("power {how:?}"))
+    }
+
+    fn set_network(
+        &self,
+        link: String,
+        setting: LinkSetting,
+        seconds: u64,
+    ) -> Asked<'_, ChangeTaken> {
+        let noted = self.note(format!("{link} is to be {setting} for {seconds} s"));
+        Box::pin(async move {
+            noted?;
+            Ok(ChangeTaken {
+                token: Secret("0123456789abcdef".repeat(2)),
+                seconds,
+                applies_in: 2,
+                addresses: vec![[192, 168, 1, 5].into()],
+            })
+        })
+    }
+
+    fn confirm_network(&self, Secret(token): Secret) -> Asked<'_, bool> {
+        let noted = self.note(format!("confirm {token}"));
+        Box::pin(async move { noted.map(|()| true) })
+    }
+
+    fn undo_network(&self) -> Asked<'_, ()> {
+        let noted = self.note("undo".to_owned());
+        Box::pin(async move { noted })
     }
 
     fn restart_role(&self, role: &UnitName) -> Result<(), String> {

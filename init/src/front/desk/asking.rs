@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use supervise::control::{self, Act, Event, Grant, Locked, Request, Secret};
+use supervise::{
+    control::{self, Act, Event, Grant, Locked, Request, Secret},
+    network::NotConfirmed,
+};
 
 use super::locked;
 
@@ -26,6 +29,7 @@ pub(super) struct Asking {
 #[derive(Debug)]
 enum Reply {
     Acted(Result<(), String>),
+    Confirmed(Result<bool, NotConfirmed>),
     Unlocked(Result<Grant, Locked>),
 }
 
@@ -43,7 +47,7 @@ impl Asking {
         let ask = |id| Request::Unlock { id, from, offered };
         match self.ask(ask) {
             Ok(Reply::Unlocked(result)) => result,
-            Ok(Reply::Acted(_)) => Err(Locked::Failed("another question was answered".to_owned())),
+            Ok(_) => Err(Locked::Failed(OTHER.to_owned())),
             Err(why) => Err(Locked::Failed(why)),
         }
     }
@@ -53,7 +57,23 @@ impl Asking {
         let ask = |id| Request::Act { id, grant, act };
         match self.ask(ask)? {
             Reply::Acted(result) => result,
-            Reply::Unlocked(_) => Err("another question was answered".to_owned()),
+            _ => Err(OTHER.to_owned()),
+        }
+    }
+
+    /// Has the change of the network kept that `token` belongs to; whether that outlives a reboot.
+    ///
+    /// # Errors
+    /// In the outer result, that PID 1 did not answer.
+    pub(super) fn confirm(
+        &self,
+        from: IpAddr,
+        token: Secret,
+    ) -> Result<Result<bool, NotConfirmed>, String> {
+        let from = Some(from);
+        match self.ask(|id| Request::ConfirmNetwork { id, from, token })? {
+            Reply::Confirmed(result) => Ok(result),
+            _ => Err(OTHER.to_owned()),
         }
     }
 
@@ -61,6 +81,7 @@ impl Asking {
     pub(super) fn hear(&self, event: &Event) {
         let (id, reply) = match event {
             Event::Acted { id, result } => (id, Reply::Acted(result.clone())),
+            Event::NetworkConfirmed { id, result } => (id, Reply::Confirmed(result.clone())),
             Event::Unlocked { id, result } => (id, Reply::Unlocked(result.clone())),
             _ => return,
         };
@@ -85,5 +106,6 @@ impl Asking {
     }
 }
 
+const OTHER: &str = "another question was answered";
 /// More than the helper that looks at a secret has, and less than the door waits.
 const PATIENCE: Duration = Duration::from_secs(90);

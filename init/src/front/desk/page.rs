@@ -134,7 +134,8 @@ fn lines(to: &mut String, title: &str, lines: &[String]) {
     to.push_str("</pre>");
 }
 
-fn document(title: &str, main: &str) -> String {
+/// A whole page of this HTML.
+pub(super) fn document(title: &str, main: &str) -> String {
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8>\
          <meta name=viewport content=\"width=device-width\"><title>{title}</title>\

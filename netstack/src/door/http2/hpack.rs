@@ -63,7 +63,7 @@ impl Decoder {
     #[cfg(any(test, fuzzing))]
     pub(super) fn check(&self) {
         let count = |(name, value): &(Vec<u8>, Vec<u8>)| name.len() + value.len() + ENTRY;
-        assert_eq!(self.size, self.entries.iter().map(count).sum());
+        assert_eq!(self.size, self.entries.iter().map(count).sum::<usize>());
         assert!(self.size <= self.lowered.unwrap_or(TABLE));
     }
 

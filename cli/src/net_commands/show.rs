@@ -1,0 +1,179 @@
+//! What the API says of the network (`net.status` and `net.set`) as text.
+//!
+//! A field that is missing, as in another version's answer, leaves a gap and nothing worse.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::told::{list, word};
+
+/// Why the box can or can't be reached.
+pub(super) fn status(status: &Value) -> String {
+    let mut text = String::new();
+    for finding in list(&status["findings"]) {
+        let (about, verdict) = (word(&finding["about"]), word(&finding["verdict"]));
+        let _ = writeln!(
+            text,
+            "{about:<10} {verdict:<8} {}",
+            word(&finding["evidence"])
+        );
+    }
+    if text.is_empty() {
+        text.push_str("Nothing is known of the network yet.\n");
+    }
+    let change = &status["change"];
+    if change.is_object() {
+        let left = change["leftS"].as_u64().unwrap_or_default();
+        let link = word(&change["link"]);
+        let _ = writeln!(
+            text,
+            "{link} is being changed: undone in {left} s unless it is confirmed."
+        );
+    } else if let Some(last) = status["last"].as_str() {
+        let _ = writeln!(text, "{last}");
+    }
+    text
+}
+
+/// A change that was taken.
+pub(super) fn taken(taken: &Value) -> String {
+    let mut text = format!(
+        "It is in force in {} s, and undone {} s later unless it is confirmed, by\n  pilot net \
+         confirm {}\nor in a browser that reaches the box then, at\n",
+        word(&taken["appliesInS"]),
+        word(&taken["seconds"]),
+        word(&taken["token"]),
+    );
+    for url in list(&taken["urls"]) {
+        let _ = writeln!(text, "  {}", word(url));
+    }
+    text
+}
+
+/// A change that is kept.
+pub(super) fn confirmed(confirmed: &Value) -> String {
+    match confirmed["outlivesReboot"].as_bool() {
+        Some(false) => {
+            "The new settings are kept, but could not be written down: after the next restart \
+             those of before are back.\n"
+        }
+        _ => "The new settings are kept.\n",
+    }
+    .to_owned()
+}
+
+/// What routers gave.
+pub(super) fn leases(status: &Value) -> String {
+    let mut text = String::new();
+    for lease in list(&status["leases"]) {
+        let server = match lease["server"].as_str() {
+            Some(server) => format!("from {server}"),
+            None => "of before, not yet confirmed".to_owned(),
+        };
+        let lasts = match lease["lastsS"].as_u64() {
+            Some(lasts) => format!("for {lasts} s"),
+            None => "for ever".to_owned(),
+        };
+        let (link, address) = (word(&lease["link"]), word(&lease["address"]));
+        let _ = writeln!(text, "{link:<10} {address}  {server}, {lasts}");
+    }
+    or(text, "No router has given the box an address.\n")
+}
+
+/// Who is asked for names.
+pub(super) fn dns(status: &Value) -> String {
+    let mut text = String::new();
+    for server in list(&status["dns"]) {
+        let _ = writeln!(text, "server     {}", word(server));
+    }
+    if let Some(domain) = status["domain"].as_str() {
+        let _ = writeln!(text, "domain     {domain}");
+    }
+    or(text, "No name server is known.\n")
+}
+
+/// Addresses and the gateway.
+pub(super) fn route(status: &Value) -> String {
+    let mut text = String::new();
+    for link in list(&status["links"]) {
+        let carrier = if link["carrier"] == true {
+            "up"
+        } else {
+            "no cable"
+        };
+        let (name, mac) = (word(&link["name"]), word(&link["mac"]));
+        let mode = word(&link["setting"]["mode"]);
+        let _ = writeln!(text, "{name:<10} {mac:<18} {carrier:<8} {mode}");
+        for address in list(&link["addresses"]) {
+            let _ = writeln!(
+                text,
+                "{:<10} {}  {}",
+                "",
+                word(address),
+                word(&link["origin"])
+            );
+        }
+    }
+    let gateway = status["gateway"].as_str().unwrap_or("none");
+    text + &format!("gateway    {gateway}\n")
+}
+
+/// The packet filter.
+pub(super) fn firewall(status: &Value) -> String {
+    let rules = list(&status["firewall"]).iter();
+    let text = rules.map(|rule| word(rule) + "\n").collect();
+    or(text, "The packet filter is not in force.\n")
+}
+
+fn or(text: String, instead: &str) -> String {
+    match text.is_empty() {
+        true => instead.to_owned(),
+        false => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_does_not_work_is_said_with_what_was_seen() {
+        let text = status(&json!({
+            "findings": [
+                { "about": "gateway", "verdict": "broken", "evidence": "192.168.1.1 does not answer." },
+            ],
+            "change": { "link": "eth0", "leftS": 61 },
+        }));
+        assert!(
+            text.contains("gateway    broken   192.168.1.1 does not answer."),
+            "{text}"
+        );
+        assert!(
+            text.contains("eth0 is being changed: undone in 61 s"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_change_is_told_with_how_it_is_kept() {
+        let text = taken(&json!({
+            "token": "ab", "seconds": 90, "appliesInS": 2, "urls": ["https://otter.local/net/confirm/ab"],
+        }));
+        assert!(
+            text.contains("in force in 2 s, and undone 90 s later"),
+            "{text}"
+        );
+        assert!(text.contains("pilot net confirm ab\n") && text.contains("  https://otter.local/"));
+    }
+
+    #[test]
+    fn an_answer_without_anything_in_it_is_borne() {
+        let shown: [fn(&Value) -> String; 6] = [status, leases, dns, route, firewall, confirmed];
+        for show in shown {
+            assert!(show(&json!({})).ends_with('\n'));
+        }
+    }
+}

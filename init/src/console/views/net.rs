@@ -1,0 +1,140 @@
+//! The network as text.
+
+use std::{fmt::Write as _, net::IpAddr};
+
+use supervise::{
+    network::{Change, Lease},
+    status::BoxStatus,
+};
+
+use super::{super::commands::NetView, or, span};
+
+/// The network, or one side of it.
+pub(crate) fn net(status: &BoxStatus, view: NetView) -> String {
+    match view {
+        NetView::All => links(status) + &route(status) + &dns(status) + &change(status),
+        NetView::Dns => dns(status),
+        NetView::Firewall => {
+            let rules = status.network.firewall.iter();
+            let text = rules.map(|rule| format!("{rule}\n")).collect();
+            or(text, "The packet filter is not in force.\n")
+        }
+        NetView::Leases => or(
+            status.network.leases.iter().map(lease).collect(),
+            "No router has given the box an address.\n",
+        ),
+        NetView::Route => route(status),
+        NetView::Status => findings(status) + &change(status),
+    }
+}
+
+fn links(status: &BoxStatus) -> String {
+    let mut text = String::new();
+    for link in &status.net.links {
+        let carrier = if link.carrier { "up" } else { "no cable" };
+        let _ = writeln!(text, "{:<10} {:<18} {carrier}", link.name, link.mac);
+        for (address, prefix) in &link.addresses {
+            let _ = writeln!(text, "           {address}/{prefix}  {}", link.origin);
+        }
+    }
+    or(
+        text,
+        "No network card is known. Is one plugged in, and its driver there? See `dmesg`.\n",
+    )
+}
+
+fn route(status: &BoxStatus) -> String {
+    let gateway = status.net.gateway;
+    let gateway = gateway.map_or_else(|| "none".to_owned(), |ip| ip.to_string());
+    format!("gateway    {gateway}\n")
+}
+
+fn dns(status: &BoxStatus) -> String {
+    let servers: Vec<_> = status.net.dns.iter().map(IpAddr::to_string).collect();
+    let servers = or(servers.join(", "), "no name server");
+    format!("names      {servers}\n")
+}
+
+fn findings(status: &BoxStatus) -> String {
+    let mut text = String::new();
+    for finding in &status.network.findings {
+        let (about, word) = (&finding.about, finding.verdict.word());
+        let _ = writeln!(text, "{about:<10} {word:<8} {}", finding.evidence);
+    }
+    or(text, "Nothing is known of the network yet.\n")
+}
+
+fn change(status: &BoxStatus) -> String {
+    let network = &status.network;
+    match (&network.change, &network.last) {
+        (Some(change), _) => waiting(status, change),
+        (None, Some(last)) => format!("{last}\n"),
+        (None, None) => String::new(),
+    }
+}
+
+fn waiting(status: &BoxStatus, change: &Change) -> String {
+    let Change { link, setting, .. } = change;
+    let left = span(change.until.saturating_sub(status.uptime));
+    format!("{link} is to be {setting}: undone in {left} unless you say `net confirm`.\n")
+}
+
+fn lease(lease: &Lease) -> String {
+    let from = lease.server.map_or_else(
+        || "of before, not yet confirmed".to_owned(),
+        |server| format!("from {server}"),
+    );
+    let lasts = lease.lasts.map_or_else(
+        || "for ever".to_owned(),
+        |lasts| format!("for {}", span(lasts)),
+    );
+    format!(
+        "{:<10} {}/{}  {from}, {lasts}\n",
+        lease.link, lease.address, lease.prefix
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use supervise::network::{Finding, LinkSetting, Verdict};
+
+    use super::*;
+
+    #[test]
+    fn why_the_box_is_not_reached_is_said_with_what_was_seen() {
+        let mut status = BoxStatus {
+            uptime: Duration::from_secs(10),
+            ..BoxStatus::default()
+        };
+        status.network.findings.push(Finding {
+            about: "gateway".to_owned(),
+            verdict: Verdict::Broken,
+            evidence: "192.168.1.1 does not answer.".to_owned(),
+        });
+        status.network.change = Some(Change {
+            link: "eth0".to_owned(),
+            setting: LinkSetting::Automatic,
+            applied: true,
+            until: Duration::from_secs(82),
+        });
+        let text = net(&status, NetView::Status);
+        assert!(
+            text.contains("gateway    broken   192.168.1.1 does not"),
+            "{text}"
+        );
+        assert!(
+            text.contains("eth0 is to be automatic: undone in 1 min 12 s"),
+            "{text}"
+        );
+        for view in [
+            NetView::Dns,
+            NetView::Firewall,
+            NetView::Leases,
+            NetView::Route,
+        ] {
+            assert!(net(&BoxStatus::default(), view).ends_with('\n'), "{view:?}");
+        }
+    }
+}

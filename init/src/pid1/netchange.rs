@@ -1,0 +1,373 @@
+//! The owner's settings of the network, and the change of them that waits to be confirmed.
+//!
+//! It is here and not in the thread `net`, since here is what it needs: the clock that rolls it back
+//! whoever else is dead, the hand-over that carries it over a re-execution, and `keep`, where what is
+//! settled, and that alone, waits for the next boot.
+
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use netstack::net::{
+    Addressing, Bridge,
+    settings::{self, Settings, Surroundings},
+    transaction::{self, End, Token, Transaction, Turn, Unconfirmed},
+};
+use rustix::rand::{GetRandomFlags, getrandom};
+use serde::{Deserialize, Serialize};
+use supervise::{
+    control::{Event, Secret},
+    network::{Change, ChangeTaken, LinkSetting, NetworkStatus, NotConfirmed},
+};
+
+use super::{Pid1, publish, roles::Role, tries::WrongTries};
+use crate::{console::NetOrder, keep::KeptNetwork};
+
+/// What is settled and what waits.
+#[derive(Debug, Default)]
+pub(super) struct NetChanges {
+    transaction: Transaction,
+    /// Who is answered once `keep` has what was confirmed.
+    unanswered: Vec<(Role, u64)>,
+    wrong: WrongTries,
+    /// Whether `net` has not taken what it was last told.
+    pub(super) untold: bool,
+}
+
+/// The same, handed over.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ChangesRecord<'a> {
+    transaction: Cow<'a, Transaction>,
+    unanswered: Cow<'a, [(Role, u64)]>,
+}
+
+impl NetChanges {
+    /// How links get their addresses now.
+    pub(super) fn in_force(&self) -> &Settings {
+        self.transaction.in_force()
+    }
+
+    /// What the next boot begins with.
+    pub(super) fn kept(&self) -> KeptNetwork {
+        KeptNetwork {
+            settings: self.transaction.settled().clone(),
+            unconfirmed: self.transaction.deadline().is_some(),
+        }
+    }
+
+    /// When it has to be looked at.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.transaction.deadline()
+    }
+
+    /// Lets time pass.
+    pub(super) fn tick(&mut self, now: Duration) -> Option<Turn> {
+        self.transaction.tick(now)
+    }
+
+    /// For a successor.
+    pub(super) fn record(&self) -> ChangesRecord<'_> {
+        ChangesRecord {
+            transaction: Cow::Borrowed(&self.transaction),
+            unanswered: Cow::Borrowed(&self.unanswered),
+        }
+    }
+
+    /// Of a predecessor.
+    pub(super) fn of(record: ChangesRecord<'_>, now: Duration) -> Self {
+        Self {
+            transaction: record.transaction.into_owned().resumed(now),
+            unanswered: record.unanswered.into_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// What is shown of it.
+    pub(super) fn status(&self, now: Duration) -> NetworkStatus {
+        let settled = self.transaction.settled().iter();
+        let waiting = self.transaction.waiting(now);
+        NetworkStatus {
+            settings: settled
+                .map(|(link, addressing)| (link.clone(), setting(addressing)))
+                .collect(),
+            change: waiting.map(|waiting| Change {
+                link: waiting.link.to_owned(),
+                setting: waiting
+                    .settings
+                    .get(waiting.link)
+                    .map_or(LinkSetting::Automatic, setting),
+                applied: waiting.applied,
+                until: now + waiting.left,
+            }),
+            last: self.transaction.last().map(ended),
+            ..NetworkStatus::default()
+        }
+    }
+}
+
+impl Pid1 {
+    /// What `keep` holds of the network is what is settled; whatever waited is forgotten.
+    pub(super) fn begin_network_settings(&mut self) {
+        let kept = self.keep.network.clone();
+        self.changes.transaction = Transaction::new(kept.settings);
+        if kept.unconfirmed {
+            self.trouble.push(publish::care(UNCONFIRMED.to_owned()));
+            self.write_keep();
+        }
+    }
+
+    /// Takes a change that the manager asks for.
+    pub(super) fn set_network(
+        &mut self,
+        id: u64,
+        link: String,
+        setting: &LinkSetting,
+        seconds: u64,
+        now: Duration,
+    ) {
+        let wait = Duration::from_secs(seconds);
+        let result = self.propose_network(link, setting, wait, now);
+        self.tell(Role::Manager, Event::NetworkSet { id, result }, vec![]);
+    }
+
+    /// Takes a confirmation.
+    pub(super) fn confirm_network(
+        &mut self,
+        role: Role,
+        id: u64,
+        from: Option<IpAddr>,
+        token: &Secret,
+        now: Duration,
+    ) {
+        match self.try_confirm(from, token, now) {
+            Ok(()) => {
+                self.changes.unanswered.push((role, id));
+                self.network_settled();
+            }
+            Err(not) => {
+                let result = Err(not);
+                self.tell(role, Event::NetworkConfirmed { id, result }, vec![]);
+            }
+        }
+    }
+
+    /// Undoes the change that waits.
+    pub(super) fn undo_network(&mut self, id: u64) {
+        let result = self.undo();
+        self.tell(Role::Manager, Event::Acted { id, result }, vec![]);
+    }
+
+    /// Does what the holder of the console wants.
+    pub(super) fn obey_network(
+        &mut self,
+        order: NetOrder,
+        now: Duration,
+    ) -> Result<String, String> {
+        match order {
+            NetOrder::Set { link, setting } => {
+                let wait = transaction::USUAL_WAIT;
+                self.propose_network(link, &setting, wait, now)?;
+                Ok(format!(
+                    "It is in force in a moment, and undone in {} s unless you say `net confirm`.",
+                    wait.as_secs()
+                ))
+            }
+            NetOrder::Confirm if self.changes.transaction.confirm_here() => {
+                self.network_settled();
+                Ok("It holds from now on.".to_owned())
+            }
+            NetOrder::Confirm => Err(NOTHING_WAITS.to_owned()),
+            NetOrder::Rollback => self
+                .undo()
+                .map(|()| "The settings of before are in force.".to_owned()),
+        }
+    }
+
+    /// Lets time pass over the change that waits, and tells `net` what it has not taken yet.
+    pub(super) fn watch_network(&mut self, now: Duration) {
+        let turn = self.changes.tick(now);
+        match turn {
+            Some(Turn::Applied) => {
+                supervise::warning!("the network is changed; it has yet to be confirmed");
+            }
+            Some(Turn::RolledBack) => {
+                supervise::warning!("nobody confirmed the change of the network: it is undone");
+                self.write_keep();
+            }
+            None if self.changes.untold => {}
+            None => return,
+        }
+        self.configure_net();
+        self.changed();
+    }
+
+    /// `keep` was written, or can't be: who confirmed a change is told which.
+    pub(super) fn answer_confirmations(&mut self, outlives_a_reboot: bool) {
+        for (role, id) in std::mem::take(&mut self.changes.unanswered) {
+            let result = Ok(outlives_a_reboot);
+            self.tell(role, Event::NetworkConfirmed { id, result }, vec![]);
+        }
+    }
+
+    fn propose_network(
+        &mut self,
+        link: String,
+        setting: &LinkSetting,
+        wait: Duration,
+        now: Duration,
+    ) -> Result<ChangeTaken, String> {
+        let transaction = &mut self.changes.transaction;
+        let mut settings = transaction.settled().clone();
+        settings.insert(link.clone(), addressing(setting));
+        let around = Surroundings {
+            links: &known_links(&self.net, transaction.settled()),
+            bridge: &Bridge::default(),
+        };
+        settings::check(&settings, &link, around).map_err(|e| e.to_string())?;
+        let mut random = [0; 16];
+        getrandom(&mut random, GetRandomFlags::NONBLOCK)
+            .map_err(|e| format!("There are no random numbers for a token: {e}."))?;
+        let token = Token::new(random);
+        let addresses = addresses_of(settings.get(&link));
+        let taken = transaction.propose(now, link.clone(), settings, token, wait);
+        taken.map_err(|e| e.to_string())?;
+        supervise::info!("{link} is to be {setting}, if that is confirmed");
+        self.write_keep();
+        self.changed();
+        Ok(ChangeTaken {
+            token: Secret(token.text()),
+            seconds: wait.as_secs(),
+            applies_in: transaction::GRACE.as_secs(),
+            addresses,
+        })
+    }
+
+    fn try_confirm(
+        &mut self,
+        from: Option<IpAddr>,
+        Secret(token): &Secret,
+        now: Duration,
+    ) -> Result<(), NotConfirmed> {
+        let changes = &mut self.changes;
+        if let Some(wait) = from.and_then(|from| changes.wrong.wait_alone(from, now)) {
+            let wait_s = wait.as_secs() + 1;
+            return Err(NotConfirmed::Throttled { wait_s });
+        }
+        let confirmed = match Token::parse(token) {
+            Some(token) => changes.transaction.confirm(now, token),
+            None => Err(Unconfirmed::Wrong),
+        };
+        confirmed.map_err(|why| match why {
+            Unconfirmed::Early => NotConfirmed::Early(why.to_string()),
+            Unconfirmed::Over => NotConfirmed::Over(why.to_string()),
+            Unconfirmed::Wrong => {
+                if let Some(from) = from {
+                    changes.wrong.note(from, now);
+                }
+                NotConfirmed::Wrong(why.to_string())
+            }
+        })
+    }
+
+    fn network_settled(&mut self) {
+        supervise::info!("the change of the network is confirmed");
+        // It may have been confirmed in the very turn in which it was to come in force.
+        self.configure_net();
+        self.write_keep();
+        if self.keep_write.is_none() {
+            self.answer_confirmations(false);
+        }
+        self.changed();
+    }
+
+    fn undo(&mut self) -> Result<(), String> {
+        if !self.changes.transaction.undo() {
+            return Err(NOTHING_WAITS.to_owned());
+        }
+        supervise::info!("the change of the network is undone, as its owner wants");
+        self.configure_net();
+        self.write_keep();
+        self.changed();
+        Ok(())
+    }
+}
+
+/// Links that are there, or are looked after when they are: those left alone are not in the summary.
+fn known_links(
+    net: &supervise::status::NetSummary,
+    settled: &Settings,
+) -> Vec<(String, Vec<Ipv4Addr>)> {
+    let v4 = |(ip, _): &(IpAddr, u8)| match ip {
+        IpAddr::V4(ip) => Some(*ip),
+        IpAddr::V6(_) => None,
+    };
+    let there = net.links.iter().map(|link| {
+        let addresses = link.addresses.iter().filter_map(v4).collect();
+        (link.name.clone(), addresses)
+    });
+    let mut known: Vec<_> = there.collect();
+    for link in settled.keys() {
+        if !known.iter().any(|(name, _)| name == link) {
+            known.push((link.clone(), Vec::new()));
+        }
+    }
+    known
+}
+
+fn addresses_of(addressing: Option<&Addressing>) -> Vec<IpAddr> {
+    match addressing {
+        Some(Addressing::Static { address, .. }) => vec![(*address).into()],
+        _ => Vec::new(),
+    }
+}
+
+fn addressing(setting: &LinkSetting) -> Addressing {
+    match setting.clone() {
+        LinkSetting::Automatic => Addressing::Automatic,
+        LinkSetting::Static {
+            address,
+            prefix,
+            gateway,
+            dns,
+        } => Addressing::Static {
+            address,
+            prefix,
+            gateway,
+            dns,
+        },
+        LinkSetting::Unmanaged => Addressing::Unmanaged,
+    }
+}
+
+fn setting(addressing: &Addressing) -> LinkSetting {
+    match addressing.clone() {
+        Addressing::Automatic => LinkSetting::Automatic,
+        Addressing::Static {
+            address,
+            prefix,
+            gateway,
+            dns,
+        } => LinkSetting::Static {
+            address,
+            prefix,
+            gateway,
+            dns,
+        },
+        Addressing::Unmanaged => LinkSetting::Unmanaged,
+    }
+}
+
+fn ended(end: End) -> String {
+    match end {
+        End::Confirmed => "The last change was confirmed.",
+        End::RolledBack => "Nobody confirmed the last change in time, so it was undone.",
+        End::Undone => "The last change was undone.",
+    }
+    .to_owned()
+}
+
+const NOTHING_WAITS: &str = "No change of the network waits to be confirmed.";
+const UNCONFIRMED: &str = "A change of the network had not been confirmed when the server went down. \
+                           The settings of before are in force.";
