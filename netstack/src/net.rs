@@ -11,6 +11,7 @@
 //! | `config`, `status` | what should be, what is |
 //! | `engine`, `ports` | the loop and its sockets |
 //! | `dhcp`, `linklocal`, `uplink` | the protocols, without sockets or clocks |
+//! | `ntp` | the time of the day, from servers that agree |
 //! | `kernel`, `reconcile`, `change`, `rtnl` | links, addresses, routes: seen, compared, changed |
 //! | `nft`, `filter` | the services' packet filter |
 //! | `dialogue`, `netlink`, `frame` | words and formats on the wire |
@@ -30,6 +31,7 @@ mod kernel;
 mod linklocal;
 mod netlink;
 mod nft;
+mod ntp;
 mod ports;
 pub(crate) mod random;
 mod reconcile;
@@ -40,8 +42,11 @@ mod thread;
 mod uplink;
 
 pub use self::{
-    config::{Addressing, Bridge, Forward, NetConfig, Transport},
-    status::{FilterStatus, LeaseStatus, LinkStatus, NetStatus, ServicesStatus},
+    config::{Addressing, Bridge, Clock, Forward, NetConfig, TimeConfig, Transport},
+    status::{
+        FilterStatus, LeaseStatus, LinkStatus, NetStatus, ServicesStatus, TimeServerStatus,
+        TimeSource, TimeStatus, TimeStep,
+    },
     thread::{NetError, NetHandle, spawn, spawn_prepared},
 };
 
