@@ -28,6 +28,7 @@ mod start;
 mod steps;
 mod succession;
 pub mod table;
+mod timekeeping;
 mod unit;
 mod upgrade;
 
@@ -62,6 +63,7 @@ use self::{
     sockets::Sockets,
     succession::Succession,
     table::{LogPair, Table},
+    timekeeping::Timekeeping,
     unit::Due,
     upgrade::Upgrade,
 };
@@ -137,6 +139,7 @@ pub struct Pid1 {
     data_asked: Option<Duration>,
     ask_data_at: Duration,
     net: NetSummary,
+    timekeeping: Timekeeping,
     reserve_is_given: bool,
     trouble: Vec<Notice>,
     managers_notices: Vec<Notice>,

@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | [`ca`] | manager | the box's own certificate authority |
 //! | [`door`] | thread of the front | TLS, reverse proxy, health and emergency pages |
-//! | [`net`] | thread of PID 1 | links, DHCP, addresses and routes, the services' bridge, NAT |
+//! | [`net`] | thread of PID 1 | links, DHCP, addresses and routes, the time, the services' bridge, NAT |
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! The network of the box: links up, addresses by DHCP, the services' bridge with NAT.
+//! The network of the box: links up, addresses by DHCP, the time of the day, the services' bridge
+//! with NAT.
 //!
 //! It runs in a thread of PID 1 and must never wait for anyone: not for another thread, not for a
 //! server, not for a disk. It is told what should be ([`NetConfig`]) and makes it so, again and

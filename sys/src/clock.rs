@@ -13,7 +13,10 @@ use rustix::io::Errno;
 /// than its start would be in 1970.
 pub fn step(nanoseconds: i64) -> Result<(), Errno> {
     let mut change = unchanged();
-    change.modes = libc::ADJ_SETOFFSET | libc::ADJ_NANO;
+    change.modes = libc::ADJ_SETOFFSET | libc::ADJ_NANO | libc::ADJ_STATUS;
+    // The loop begins anew with the next steering: it learns the rate from the time between two of
+    // them, by the very clock that is moved here, and a step back would be learned as a wild rate.
+    change.status = libc::STA_UNSYNC;
     change.time.tv_sec = nanoseconds.div_euclid(SECOND) as libc::time_t;
     // In nanoseconds, as `ADJ_NANO` says, and never negative.
     change.time.tv_usec = nanoseconds.rem_euclid(SECOND) as libc::suseconds_t;

@@ -42,7 +42,7 @@ macro_rules! targets {
 targets! {
     drivers: uevent;
     init: beats, control, handover;
-    netstack: dhcp, filter, hpack, http1, http2, routing, rtnl;
+    netstack: dhcp, filter, hpack, http1, http2, ntp, routing, rtnl;
     s9pk: http, manifest, open, sealed, spec, trust, version;
     supervise: frames;
 }

@@ -226,10 +226,10 @@ fn about(path: &str) -> String {
 
 /// The order to run them in: what is cheap and broken should be known first.
 const ORDER: &[&str] = &[
-    "net", "names", "door", "box", "stall", "crash", "browser", "fuzz",
+    "net", "time", "names", "door", "box", "stall", "crash", "browser", "fuzz",
 ];
 /// Suites that run natively, in namespaces, without the images.
-const WITHOUT_BOX: &[&str] = &["net", "names", "door", "stall", "crash", "fuzz"];
+const WITHOUT_BOX: &[&str] = &["net", "time", "names", "door", "stall", "crash", "fuzz"];
 /// A build of everything from nothing takes ten minutes on two cores; the tests then take seconds.
 const SHORT: Duration = Duration::from_secs(30 * 60);
 /// A suite of machines: the whole of `cargo prove` is to stay under 25 minutes.

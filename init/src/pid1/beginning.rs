@@ -29,6 +29,7 @@ use super::{
     replace::Replaced,
     succession::{self, Succession},
     table::{LogPair, Table},
+    timekeeping::Timekeeping,
     upgrade::{self, Upgrade},
 };
 use crate::{
@@ -161,6 +162,7 @@ impl Pid1 {
             data_asked: None,
             ask_data_at: Duration::ZERO,
             net: NetSummary::default(),
+            timekeeping: Timekeeping::new(now()),
             reserve_is_given: false,
             trouble: estate.trouble.into_iter().map(publish::bad).collect(),
             managers_notices: Vec::new(),

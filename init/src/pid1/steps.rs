@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use drivers::{block, watchdog};
-use netstack::net::{self, Bridge, NetConfig};
+use netstack::net::{self, Bridge, Clock, NetConfig, TimeConfig};
 use rustix::{io::Errno, rand::GetRandomFlags, system::RebootCommand};
 use supervise::{
     control::{Event, Limits},
@@ -280,6 +280,10 @@ impl Pid1 {
             hostname: Some(self.keep.hostname.clone()),
             bridge: self.drivers_done.map(|_| Bridge::default()),
             forwards: self.net_forwards(),
+            time: TimeConfig {
+                servers: self.cmdline.time_servers.clone(),
+                clock: Clock::Kernel,
+            },
             ..NetConfig::default()
         };
         #[cfg(feature = "fault")]
@@ -452,6 +456,7 @@ impl Pid1 {
         }
         write_resolv_conf(status);
         self.net = super::netview::summary(status);
+        self.time_is(&status.time);
         self.changed();
     }
 
