@@ -238,6 +238,28 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
     ),
     ("stall", NATIVE),
     ("crash", CRASH),
+    (
+        "time",
+        &[
+            Tool {
+                program: "chronyd",
+                package: "chrony",
+            },
+            Tool {
+                program: "dnsmasq",
+                package: "dnsmasq-base",
+            },
+            Tool {
+                program: "faketime",
+                package: "faketime",
+            },
+            IP,
+            Tool {
+                program: "nft",
+                package: "nftables",
+            },
+        ],
+    ),
 ];
 
 /// The same with a DHCP server, a look at the packet filter, and calls that fail on purpose.

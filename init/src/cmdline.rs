@@ -1,5 +1,7 @@
 //! What the kernel's command line tells PID 1 (kernel doc `admin-guide/kernel-parameters`).
 
+use std::net::IpAddr;
+
 /// The settings of this boot, from `/proc/cmdline`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cmdline {
@@ -11,6 +13,8 @@ pub struct Cmdline {
     pub keeps_nothing: bool,
     /// `pilot.name=NAME`: the host name on the very first boot.
     pub name: Option<String>,
+    /// `pilot.time=ADDRESS,ADDRESS`: time servers beside those that DHCP names.
+    pub time_servers: Vec<IpAddr>,
 }
 
 /// How data is reached.
@@ -52,6 +56,7 @@ impl Cmdline {
             data: Data::Partition,
             keeps_nothing: false,
             name: None,
+            time_servers: Vec::new(),
         };
         for word in line.split_ascii_whitespace() {
             match word.split_once('=') {
@@ -61,6 +66,10 @@ impl Cmdline {
                 Some(("pilot.keep", "none")) => cmdline.keeps_nothing = true,
                 Some(("pilot.name", name)) if is_host_name(name) => {
                     cmdline.name = Some(name.to_owned());
+                }
+                Some(("pilot.time", servers)) => {
+                    let servers = servers.split(',');
+                    cmdline.time_servers = servers.filter_map(|it| it.parse().ok()).collect();
                 }
                 _ => {}
             }
@@ -90,11 +99,15 @@ mod tests {
             data: Data::Mapper,
             keeps_nothing: false,
             name: Some("otter".to_owned()),
+            time_servers: Vec::new(),
         };
         assert_eq!(Cmdline::parse(line), expected);
         let elsewhere = Cmdline::parse("pilot.data=mounted pilot.keep=none");
         assert_eq!(elsewhere.data, Data::Mounted);
         assert!(elsewhere.keeps_nothing);
+        let timed = Cmdline::parse("pilot.time=192.0.2.1,no.such.address,2001:db8::1");
+        let servers = ["192.0.2.1", "2001:db8::1"].map(|it| it.parse::<IpAddr>().unwrap());
+        assert_eq!(timed.time_servers, servers);
     }
 
     #[test]

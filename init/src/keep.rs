@@ -15,7 +15,7 @@ pub struct Keep {
     pub machine_id: String,
     /// Shown on the console; whoever knows it may set up and steer the box.
     pub setup_code: String,
-    /// Seconds since 1970 that have certainly passed.
+    /// Seconds since 1970 that have certainly passed: the clock starts no earlier.
     pub clock_floor: u64,
     /// The door's leaf certificate and key (postcard of `netstack::door::Identity`).
     pub identity: Vec<u8>,

@@ -30,6 +30,7 @@ mod start;
 mod steps;
 mod succession;
 pub mod table;
+mod timekeeping;
 mod tries;
 mod unit;
 mod upgrade;
@@ -67,6 +68,7 @@ use self::{
     sockets::Sockets,
     succession::Succession,
     table::{LogPair, Table},
+    timekeeping::Timekeeping,
     unit::Due,
     upgrade::Upgrade,
 };
@@ -145,6 +147,7 @@ pub struct Pid1 {
     changes: NetChanges,
     /// What `net` said last, in full; a successor hears it anew.
     net_seen: NetStatus,
+    timekeeping: Timekeeping,
     reserve_is_given: bool,
     trouble: Vec<Notice>,
     managers_notices: Vec<Notice>,

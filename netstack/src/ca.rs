@@ -205,6 +205,15 @@ pub const LEAF_AHEAD: Duration = DAY.saturating_mul(335);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use rustls::{
+        RootCertStore,
+        client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+        crypto::ring,
+        pki_types::UnixTime,
+    };
+
     use super::*;
 
     fn now() -> SystemTime {
@@ -236,6 +245,43 @@ mod tests {
             let issued = ca.issue(&[wrong.to_owned()], now());
             assert!(matches!(issued, Err(CaError::Name(_))), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn certificates_are_valid_on_both_sides_of_a_step_of_ten_years() {
+        let ten_years = DAY * 3652;
+        let early = UNIX_EPOCH + WRITTEN - ten_years;
+        let late = now() + ten_years;
+        for (before, after) in [(early, now()), (now(), late), (late, now())] {
+            let ca = Authority::create("otter", before).unwrap();
+            assert!(is_valid(&ca, before, before), "{before:?}");
+            assert!(is_valid(&ca, after, after), "{before:?}, then {after:?}");
+            // The authority itself: from 2024 to the year 2046 or later.
+            assert!(contains(&ca.certificate_der, b"\x17\x0d240101000000Z"));
+            let until = [b"\x17\x0d46".as_slice(), b"\x18\x0f2056"];
+            let mut until = until.into_iter();
+            assert!(until.any(|year| contains(&ca.certificate_der, year)));
+        }
+        let ca = Authority::create("otter", now()).unwrap();
+        assert!(!is_valid(&ca, now(), late), "so it must be renewed");
+    }
+
+    /// Whether a client whose clock shows `shown`, or the day this was written if that is later,
+    /// takes a leaf that was issued at `issued`.
+    fn is_valid(ca: &Authority, issued: SystemTime, shown: SystemTime) -> bool {
+        let leaf = ca.issue(&["otter.local".into()], issued).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(leaf.chain_der[1].clone().into()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .unwrap();
+        let leaf = leaf.chain_der[0].clone().into();
+        let name = "otter.local".try_into().unwrap();
+        let shown = UnixTime::since_unix_epoch(since_epoch(shown));
+        verifier
+            .verify_server_cert(&leaf, &[], &name, &[], shown)
+            .is_ok()
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! | [`ca`] | manager | the box's own certificate authority |
 //! | [`door`] | thread of the front | TLS, reverse proxy, health and emergency pages |
 //! | [`names`] | thread of the front | multicast DNS; the name server of box and services |
-//! | [`net`] | thread of PID 1 | links, DHCP, addresses and routes, the services' bridge, NAT |
+//! | [`net`] | thread of PID 1 | links, DHCP, addresses and routes, the time, the services' bridge, NAT |
 
 #![forbid(unsafe_code)]
 

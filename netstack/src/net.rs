@@ -1,4 +1,5 @@
-//! The network of the box: links up, addresses by DHCP, the services' bridge with NAT.
+//! The network of the box: links up, addresses by DHCP, the time of the day, the services' bridge
+//! with NAT.
 //!
 //! It runs in a thread of PID 1 and must never wait for anyone: not for another thread, not for a
 //! server, not for a disk. It is told what should be ([`NetConfig`]) and makes it so, again and
@@ -12,6 +13,7 @@
 //! | [`settings`], [`transaction`] | what the owner sets, and a change of it that can't lock him out |
 //! | `engine`, `ports` | the loop and its sockets |
 //! | `dhcp`, `linklocal`, `uplink` | the protocols, without sockets or clocks |
+//! | `ntp` | the time of the day, from servers that agree |
 //! | `kernel`, `reconcile`, `change`, `rtnl` | links, addresses, routes: seen, compared, changed |
 //! | `nft`, `filter` | the services' packet filter |
 //! | `dialogue`, `netlink`, `frame` | words and formats on the wire |
@@ -31,6 +33,7 @@ mod kernel;
 mod linklocal;
 mod netlink;
 mod nft;
+mod ntp;
 mod ports;
 pub(crate) mod random;
 mod reconcile;
@@ -43,8 +46,11 @@ pub mod transaction;
 mod uplink;
 
 pub use self::{
-    config::{Addressing, Bridge, Forward, NetConfig, Transport},
-    status::{FilterStatus, LeaseStatus, LinkStatus, NetStatus, ServicesStatus},
+    config::{Addressing, Bridge, Clock, Forward, NetConfig, TimeConfig, Transport},
+    status::{
+        FilterStatus, LeaseStatus, LinkStatus, NetStatus, ServicesStatus, TimeServerStatus,
+        TimeSource, TimeStatus, TimeStep,
+    },
     thread::{NetError, NetHandle, spawn, spawn_prepared},
 };
 

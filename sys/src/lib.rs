@@ -6,12 +6,14 @@
 //!
 //! | module | concept |
 //! |---|---|
+//! | [`clock`] | the time of the day, stepped or steered |
 //! | [`loopdev`] | a part of a file as a block device |
 //! | [`idmap`] | mounts whose files appear with shifted owners |
 //! | [`packet`] | whole Ethernet frames in and out of one link |
 //! | [`userns`] | a user namespace with given mappings, held by descriptor |
 //! | [`watchdog`] | the hardware timer that resets the box when nobody feeds it |
 
+pub mod clock;
 pub mod idmap;
 pub mod loopdev;
 pub mod packet;

@@ -131,7 +131,10 @@ impl Native {
         fs::create_dir(&group).with_context(|| format!("no group {}", group.display()))?;
         let parent = Command::new("setpriv")
             // Else a test that is killed leaves a whole box behind.
-            .args(["--pdeathsig", "KILL", "sh", "-c", ENTER, "enter"])
+            .args(["--pdeathsig", "KILL"])
+            // This machine's clock is not the box's to set.
+            .args(["--bounding-set=-sys_time", "--inh-caps=-sys_time"])
+            .args(["sh", "-c", ENTER, "enter"])
             .args([machine.name()])
             .arg(group.join("cgroup.procs"))
             .args([&folder, &terminal])

@@ -226,10 +226,12 @@ fn about(path: &str) -> String {
 
 /// The order to run them in: what is cheap and broken should be known first.
 const ORDER: &[&str] = &[
-    "net", "names", "dns", "door", "box", "stall", "crash", "browser", "fuzz",
+    "net", "time", "names", "dns", "door", "box", "stall", "crash", "browser", "fuzz",
 ];
 /// Suites that run natively, in namespaces, without the images.
-const WITHOUT_BOX: &[&str] = &["net", "names", "dns", "door", "stall", "crash", "fuzz"];
+const WITHOUT_BOX: &[&str] = &[
+    "net", "time", "names", "dns", "door", "stall", "crash", "fuzz",
+];
 /// A build of everything from nothing takes ten minutes on two cores; the tests then take seconds.
 const SHORT: Duration = Duration::from_secs(30 * 60);
 /// A suite of machines: the whole of `cargo prove` is to stay under 25 minutes.

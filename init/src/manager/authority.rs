@@ -155,4 +155,21 @@ mod tests {
         assert_ne!(leaf(now), second);
         fs::remove_dir_all(&folder).unwrap();
     }
+
+    #[test]
+    fn a_step_of_ten_years_either_way_makes_a_new_leaf_at_the_next_look() {
+        let folder = std::env::temp_dir().join(format!("issuer-step-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut issuer = Issuer::open(&folder, "otter").unwrap();
+        let names = BTreeSet::from(["otter.local".to_owned()]);
+        let mut leaf = |now| issuer.identity(names.clone(), now).unwrap().clone();
+        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let ten_years = Duration::from_secs(3652 * 86_400);
+        let first = leaf(now);
+        let ahead = leaf(now + ten_years);
+        let back = leaf(now);
+        assert!(first != ahead && ahead != back);
+        assert_eq!(leaf(now), back, "one is enough");
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

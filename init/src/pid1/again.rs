@@ -21,6 +21,7 @@ impl Pid1 {
         self.open_consoles();
         self.open_ports();
         self.open_names();
+        self.keep_time(now);
         if self.net_thread.is_none()
             && self.boot.has_begun(Action::Network)
             && let Err(why) = self.start_network()

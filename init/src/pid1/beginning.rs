@@ -31,6 +31,7 @@ use super::{
     replace::Replaced,
     succession::{self, Succession},
     table::{LogPair, Table},
+    timekeeping::Timekeeping,
     upgrade::{self, Upgrade},
 };
 use crate::{
@@ -165,6 +166,7 @@ impl Pid1 {
             net: NetSummary::default(),
             changes: NetChanges::default(),
             net_seen: NetStatus::default(),
+            timekeeping: Timekeeping::new(now()),
             reserve_is_given: false,
             trouble: estate.trouble.into_iter().map(publish::bad).collect(),
             managers_notices: Vec::new(),

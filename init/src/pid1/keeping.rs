@@ -31,7 +31,7 @@ impl Pid1 {
     }
 
     fn start_keep_write(&mut self, device: &str) {
-        self.keep.clock_floor = unix_now().max(self.keep.clock_floor);
+        self.raise_floor(super::now());
         self.keep.network = self.changes.kept();
         let mut seed = vec![0; 32];
         if rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::NONBLOCK).is_ok() {
@@ -173,12 +173,6 @@ pub(super) fn memfd(bytes: &[u8]) -> rustix::io::Result<std::os::fd::OwnedFd> {
         at += rustix::io::pwrite(&fd, &bytes[at..], at as u64)?;
     }
     Ok(fd)
-}
-
-pub(super) fn unix_now() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 const WRITE_PATIENCE: Duration = Duration::from_secs(20);

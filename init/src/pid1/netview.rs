@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use netstack::net::{FilterStatus, NetStatus};
+use netstack::net::{FilterStatus, NetStatus, TimeServerStatus};
 use supervise::{
     network::{Finding, Lease, NetworkStatus, Verdict},
-    status::{LinkSummary, NetSummary},
+    status::{LinkSummary, NetSummary, ResolverServer, ResolverStatus},
 };
 
 use super::{Pid1, roles::Role};
@@ -35,7 +35,7 @@ impl Pid1 {
             // Kept by the kernel in memory: it is read without waiting.
             std::fs::read_to_string("/proc/net/arp").unwrap_or_default()
         }));
-        findings.push(names(&net.dns));
+        findings.push(names(&net.dns, &self.names.status));
         findings.push(self.time());
         findings.push(self.name());
         findings.push(self.door());
@@ -57,17 +57,39 @@ impl Pid1 {
 
     /// The clock's own time is not told: it would change with every look.
     fn time(&self) -> Finding {
-        if super::keeping::unix_now() < self.keep.clock_floor.max(EARLIEST) {
-            let text = "The clock is wrong: it says a time that is long past.".to_owned();
-            return finding("time", Verdict::Broken, text);
-        }
-        let text = match spelt(&self.net_seen.ntp).as_str() {
-            "" => "The clock has been compared with none; the router names no time server.".into(),
-            servers => {
-                format!("The clock has been compared with none; the router names {servers}.")
-            }
+        let time = &self.net_seen.time;
+        let (agree, differ): (Vec<_>, Vec<_>) = time.servers.iter().partition(|one| one.agrees);
+        let spelt = |servers: &[&TimeServerStatus]| {
+            let said = |one: &&TimeServerStatus| format!("{}: {}", one.address, one.verdict);
+            servers.iter().map(said).collect::<Vec<_>>().join("; ")
         };
-        finding("time", Verdict::Unknown, text)
+        let (verdict, text) = if time.synchronised {
+            let right: Vec<_> = agree.iter().map(|one| one.address).collect();
+            let right = spelt_addresses(&right);
+            match differ.as_slice() {
+                [] => (Verdict::Works, format!("The clock goes by {right}.")),
+                differ => {
+                    let differ = spelt(differ);
+                    (
+                        Verdict::Works,
+                        format!("The clock goes by {right}. Not by {differ}"),
+                    )
+                }
+            }
+        } else if unix_now() < self.keep.clock_floor.max(EARLIEST) {
+            let text = "The clock is wrong: it says a time that is long past.";
+            (Verdict::Broken, text.to_owned())
+        } else if time.servers.is_empty() {
+            let text = "The clock has been compared with none: no time server is known.";
+            (Verdict::Unknown, text.to_owned())
+        } else {
+            let all: Vec<_> = time.servers.iter().collect();
+            (
+                Verdict::Care,
+                format!("The clock is not confirmed. {}", spelt(&all)),
+            )
+        };
+        finding("time", verdict, text)
     }
 
     fn name(&self) -> Finding {
@@ -263,20 +285,41 @@ fn neighbour(arp: &str, ip: Ipv4Addr) -> Option<Result<&str, ()>> {
     })
 }
 
-fn names(dns: &[IpAddr]) -> Finding {
-    let (verdict, text) = match spelt(dns).as_str() {
-        "" => (
-            Verdict::Care,
-            "No name server is known, so the box finds nothing on the internet.".to_owned(),
-        ),
-        servers => (Verdict::Unknown, format!("{servers} are asked.")),
+/// Whether names are answered for, as the front's name server sees it.
+fn names(dns: &[IpAddr], resolver: &ResolverStatus) -> Finding {
+    let (silent, others): (Vec<_>, Vec<_>) = resolver
+        .servers
+        .iter()
+        .partition(|one| one.silent_for.is_some());
+    let answering: Vec<_> = others.into_iter().filter(|one| one.answers > 0).collect();
+    let spelt = |servers: &[&ResolverServer]| {
+        let addresses: Vec<_> = servers.iter().map(|one| one.address.ip()).collect();
+        spelt_addresses(&addresses)
+    };
+    let (verdict, text) = if !answering.is_empty() {
+        (Verdict::Works, format!("{} answers.", spelt(&answering)))
+    } else if !silent.is_empty() {
+        let text = format!("{} does not answer.", spelt(&silent));
+        (Verdict::Broken, text)
+    } else if dns.is_empty() {
+        let text = "No name server is known, so the box finds nothing on the internet.";
+        (Verdict::Care, text.to_owned())
+    } else {
+        let text = format!("{}; nothing was asked yet.", spelt_addresses(dns));
+        (Verdict::Unknown, text)
     };
     finding("names", verdict, text)
 }
 
-fn spelt(addresses: &[IpAddr]) -> String {
+fn spelt_addresses(addresses: &[IpAddr]) -> String {
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     addresses.join(", ")
+}
+
+fn unix_now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 fn finding(about: &str, verdict: Verdict, evidence: String) -> Finding {

@@ -67,6 +67,8 @@ impl Pid1 {
         };
         supervise::info!("{}", down.purpose());
         self.down = Some(down);
+        // For a board whose clock stops with the power.
+        self.write_keep();
         // Those held back by their back-off stay where they are.
         for unit in self.table.values_mut() {
             if unit.service().is_some() && unit.life.pid().is_none() {

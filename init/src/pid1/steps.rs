@@ -8,7 +8,7 @@ use std::{
 };
 
 use drivers::{block, watchdog};
-use netstack::net::{self, Bridge, NetConfig};
+use netstack::net::{self, Bridge, Clock, NetConfig, TimeConfig};
 use rustix::{io::Errno, rand::GetRandomFlags, system::RebootCommand};
 use supervise::{
     control::{Event, Limits},
@@ -286,6 +286,10 @@ impl Pid1 {
             bridge: self.drivers_done.map(|_| Bridge::default()),
             forwards: self.net_forwards(),
             links: self.changes.in_force().clone(),
+            time: TimeConfig {
+                servers: self.cmdline.time_servers.clone(),
+                clock: Clock::Kernel,
+            },
             ..NetConfig::default()
         };
         #[cfg(feature = "fault")]
@@ -466,6 +470,7 @@ impl Pid1 {
         }
         self.net = super::netview::summary(&status);
         write_resolv_conf(&self.net.dns, self.names.serves_the_box());
+        self.time_is(&status.time);
         self.net_seen = status;
         self.open_names();
         self.changed();

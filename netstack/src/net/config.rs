@@ -25,6 +25,36 @@ pub struct NetConfig {
     pub forwards: Vec<Forward>,
     /// Whom the box asks for names, and whom it answers: the front's work.
     pub dns: DnsSettings,
+    /// The time of the day.
+    pub time: TimeConfig,
+}
+
+/// Where the time is from, and what is set by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TimeConfig {
+    /// Time servers beside those that DHCP names. Whoever knows servers by name tells the addresses
+    /// that the name has now, and tells again when these change.
+    pub servers: Vec<IpAddr>,
+    /// What is kept right.
+    pub clock: Clock,
+}
+
+/// The clock that is kept right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Clock {
+    /// The kernel's.
+    Kernel,
+    /// One of `net`'s own, which nobody else sees, for a machine whose clock is not ours to set. It
+    /// begins so many nanoseconds ahead of the kernel's.
+    Own(i64),
+}
+
+impl Default for Clock {
+    /// Nobody's clock is set without having been asked for.
+    fn default() -> Self {
+        Self::Own(0)
+    }
 }
 
 /// A port of the box that leads to a service as it is: whoever comes from outside is given on with
@@ -90,6 +120,7 @@ impl Default for NetConfig {
             bridge: Some(Bridge::default()),
             forwards: Vec::new(),
             dns: DnsSettings::default(),
+            time: TimeConfig::default(),
         }
     }
 }

@@ -5,9 +5,9 @@
 //! takes a bounded share from each socket in turn. An error of the kernel's ends the engine, not
 //! the thread: a new one starts from what the kernel has.
 
-use std::{collections::BTreeMap, io, os::fd::AsRawFd as _, time::Duration};
+use std::{collections::BTreeMap, io, net::IpAddr, os::fd::AsRawFd as _, time::Duration};
 
-use mio::{Events, Interest, Poll, Token, unix::SourceFd};
+use mio::{Events, Interest, Poll, Registry, Token, unix::SourceFd};
 use rustix::io::Errno;
 
 use super::{
@@ -16,12 +16,13 @@ use super::{
     config::{Addressing, NetConfig},
     filter::Filter,
     kernel::Kernel,
+    ntp,
     ports::{self, Port, Ports},
-    random::Random,
+    random::{self, Random},
     reconcile::{self, Wanted},
     report,
     rtnl::Rtnl,
-    status::NetStatus,
+    status::{NetStatus, TimeSource},
     uplink::{Needs, Outgoing, Uplink},
 };
 
@@ -32,6 +33,7 @@ pub(crate) struct Engine {
     rtnl: Rtnl,
     filter: Filter,
     managed: BTreeMap<u32, Managed>,
+    time: Time,
     random: Random,
     /// What a socket had more of than its share, to be gone on with.
     unfinished: Vec<Token>,
@@ -50,6 +52,14 @@ pub(crate) enum Managed {
     Static(Addressing),
 }
 
+/// The time of the day.
+#[derive(Debug)]
+struct Time {
+    client: ntp::Client,
+    sockets: ntp::sockets::Sockets,
+    wall: ntp::wall::Wall,
+}
+
 /// The switch that lets the kernel forward.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Forwarding {
@@ -65,12 +75,18 @@ impl Engine {
         let source = rtnl.as_raw_fd();
         poll.registry()
             .register(&mut SourceFd(&source), RTNL, Interest::READABLE)?;
+        let mut random = Random::seeded();
         Ok(Self {
+            time: Time {
+                client: ntp::Client::new(Random::new(random.next())),
+                sockets: ntp::sockets::Sockets::default(),
+                wall: ntp::wall::Wall::new(config.time.clock),
+            },
             config,
             rtnl,
             filter: Filter::new(FILTER),
             managed: BTreeMap::new(),
-            random: Random::seeded(),
+            random,
             // What was sent before the registration may have been answered already.
             unfinished: vec![RTNL],
             forwarding: Forwarding::Unset,
@@ -88,7 +104,12 @@ impl Engine {
             Managed::Automatic(uplink, _) => uplink.deadline(),
             Managed::Static(_) => None,
         });
-        let others = [self.rtnl.deadline(), self.filter.deadline(), self.retry_at];
+        let others = [
+            self.rtnl.deadline(),
+            self.filter.deadline(),
+            self.time.client.deadline(),
+            self.retry_at,
+        ];
         let next = uplinks.chain(others.into_iter().flatten()).min();
         let wait = next.map_or(SLEEP_MAX, |at| at.saturating_sub(clock::now()));
         // epoll counts milliseconds and rounds down: a deadline must not be met too early.
@@ -111,6 +132,7 @@ impl Engine {
         self.run_uplinks(now, poll);
         self.reconcile(now)?;
         self.filter.tick(now, poll.registry());
+        self.run_time(poll);
         Ok(())
     }
 
@@ -121,6 +143,9 @@ impl Engine {
             self.managed.clear();
         }
         self.forwarding = Forwarding::Unset;
+        if self.config.time.clock != config.time.clock {
+            self.time.wall = ntp::wall::Wall::new(config.time.clock);
+        }
         self.config = config;
     }
 
@@ -153,6 +178,9 @@ impl Engine {
         let refusals = self.rtnl.refusals();
         status.problems = report::problems(kernel, refusals, &status.services, &self.forwarding);
         status.problems.extend(self.port_problem.clone());
+        status.time = self.time.client.status();
+        let problem = self.time.client.problem();
+        status.problems.extend(problem.map(str::to_owned));
         Some(status)
     }
 
@@ -160,6 +188,15 @@ impl Engine {
         match token {
             RTNL => self.rtnl.receive(now),
             FILTER => Ok(self.filter.receive(now)),
+            _ if let Some(slot) = ntp::sockets::from_token(token) => {
+                let Time {
+                    client,
+                    sockets,
+                    wall,
+                } = &mut self.time;
+                sockets.receive(slot, client, wall);
+                Ok(false)
+            }
             _ => Ok(ports::from_token(token)
                 .is_some_and(|(link, port)| self.receive_from(now, link, port))),
         }
@@ -214,6 +251,16 @@ impl Engine {
         };
     }
 
+    /// Tells the client of the time who can be asked, as far as is known, and lets it work.
+    fn run_time(&mut self, poll: &Poll) {
+        if let Some(kernel) = self.rtnl.settled() {
+            let servers = time_servers(&self.config, &self.managed);
+            let connected = is_connected(kernel, &self.managed);
+            self.time.client.want(clock::now(), &servers, connected);
+        }
+        self.time.run(poll.registry());
+    }
+
     /// Lets time pass on every uplink, then opens and closes sockets, then sends.
     fn run_uplinks(&mut self, now: Now, poll: &Poll) {
         self.port_problem = None;
@@ -228,6 +275,32 @@ impl Engine {
             }
             while let Some(outgoing) = uplink.transmit() {
                 ports.send(uplink.mac, &outgoing);
+            }
+        }
+    }
+}
+
+impl Time {
+    /// Lets time pass, sets the clock, then asks whom there is to ask.
+    fn run(&mut self, registry: &Registry) {
+        let correction = self.client.tick(clock::now(), self.wall.base());
+        if let Some(correction) = correction {
+            let result = self.wall.correct(correction);
+            let (now, base) = (clock::now(), self.wall.base());
+            self.client.corrected(now, correction, base, result);
+        }
+        self.sockets.close_idle(&self.client);
+        while self.client.is_due(clock::now()) {
+            let Some(cookie) = random::secret() else {
+                // The kernel has no entropy yet.
+                self.client.wait_until(clock::now() + RETRY_PAUSE);
+                return;
+            };
+            let Some((server, question)) = self.client.transmit(clock::now(), cookie) else {
+                return;
+            };
+            if let Err(error) = self.sockets.ask(server, &question, registry) {
+                self.client.undelivered(server, error.to_string());
             }
         }
     }
@@ -279,6 +352,35 @@ fn adopt_links(
     }
 }
 
+/// The time servers, those first that DHCP named.
+fn time_servers(config: &NetConfig, managed: &BTreeMap<u32, Managed>) -> Vec<(IpAddr, TimeSource)> {
+    let leases = managed.values().filter_map(|managed| match managed {
+        Managed::Automatic(uplink, _) => uplink.lease(),
+        Managed::Static(_) => None,
+    });
+    let dhcp = leases.flat_map(|lease| lease.ntp.iter().take(DHCP_TIME_SERVERS_MAX));
+    let dhcp = dhcp.map(|ip| (IpAddr::V4(*ip), TimeSource::Dhcp));
+    let configured = config.time.servers.iter();
+    dhcp.chain(configured.map(|ip| (*ip, TimeSource::Configured)))
+        .collect()
+}
+
+/// Whether a link that is looked after has an address to ask from.
+fn is_connected(kernel: &Kernel, managed: &BTreeMap<u32, Managed>) -> bool {
+    managed.keys().any(|index| {
+        let there = kernel.links.get(index).is_some_and(|link| link.carrier);
+        let mut addresses = kernel.addresses_of(*index);
+        there && addresses.any(|address| is_lasting(address.ip))
+    })
+}
+
+fn is_lasting(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+    }
+}
+
 /// What came by the command channel, for the loop around the engine.
 pub(crate) enum Next {
     Continue,
@@ -301,13 +403,17 @@ pub(crate) fn obey(engine: &mut Engine, command: Command, poll: &Poll) -> Next {
     }
 }
 
-/// Tokens of links' sockets have a part from 1 to 3 in their lowest two bits, so these are free.
+/// Tokens of links' sockets have a part from 1 to 3 in their lowest two bits, those of questions for
+/// the time have the fifth bit alone of the lowest five, so these are free.
 pub(crate) const WAKER: Token = Token(0);
 const RTNL: Token = Token(4);
 const FILTER: Token = Token(8);
 
 /// The loop turns at least this often, for whoever watches that it does.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// So many that DHCP does not outvote the configuration by numbers alone.
+const DHCP_TIME_SERVERS_MAX: usize = 4;
 
 /// Between two tries of what failed for a reason that may pass.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);

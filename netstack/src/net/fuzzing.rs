@@ -1,7 +1,11 @@
 //! The network's protocols as a fuzzer plays them: a kernel, servers and neighbours that say
 //! anything.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use super::{
     clock::Now,
@@ -12,8 +16,10 @@ use super::{
     frame::{self, Arp, Mac},
     kernel::Kernel,
     netlink::{Request, frames},
+    ntp::{self, Correction, packet},
     random::Random,
     reconcile,
+    status::TimeSource,
     uplink::{Outgoing, Uplink},
 };
 use crate::fuzzing::steps;
@@ -114,6 +120,132 @@ pub fn dhcp(script: &[u8]) {
     }
 }
 
+/// Time servers of all kinds, networks that come and go, and others who set the clock.
+pub fn ntp(script: &[u8]) {
+    let mut world = NtpWorld {
+        now: Duration::from_secs(5),
+        base: 1_795_953_600 * packet::SECOND,
+        client: ntp::Client::new(Random::new(1)),
+        cookies: Random::new(2),
+        open: BTreeMap::new(),
+        may_set: true,
+        was_answered: false,
+    };
+    let servers = NTP_SERVERS.map(|server| (server, TimeSource::Dhcp));
+    world.client.want(world.now, &servers, true);
+    world.settle();
+    for (what, bytes) in steps(script) {
+        let first = bytes.first().copied().unwrap_or_default();
+        let server = NTP_SERVERS[usize::from(first) % NTP_SERVERS.len()];
+        match what {
+            // Whatever comes from the server's address.
+            0 => world.hear(server, bytes.get(1..).unwrap_or_default()),
+            // By one who saw the question.
+            1..=4 => world.answer(server, bytes),
+            5 => world.base = world.base.wrapping_add(number(bytes)),
+            6 => {
+                let some = usize::from(first) % (servers.len() + 1);
+                world.client.want(world.now, &servers[..some], what < first);
+                // Who is forgotten may be asked at once when he is named again.
+                world
+                    .open
+                    .retain(|server, _| NTP_SERVERS[..some].contains(server));
+            }
+            7 => world.client.undelivered(server, "a whim".to_owned()),
+            8 => world.may_set = first.is_multiple_of(2),
+            9 => {
+                let milliseconds = number(bytes).unsigned_abs() % 10_000_000;
+                world.now += Duration::from_millis(milliseconds);
+            }
+            _ => {
+                let next = world.client.deadline().unwrap_or(world.now);
+                world.now = world.now.max(next);
+            }
+        }
+        world.settle();
+    }
+}
+
+/// A clock, and what its client asks.
+struct NtpWorld {
+    now: Now,
+    base: i64,
+    client: ntp::Client,
+    cookies: Random,
+    /// The last question to each server.
+    open: BTreeMap<IpAddr, (Now, u64)>,
+    may_set: bool,
+    was_answered: bool,
+}
+
+impl NtpWorld {
+    fn hear(&mut self, server: IpAddr, bytes: &[u8]) {
+        self.client.receive(self.now, self.base, server, bytes);
+    }
+
+    /// An answer with anything in it: flags, stratum, two root times in milliseconds, what a kiss
+    /// says, how far the server's clock is ahead, how long it held the question.
+    fn answer(&mut self, server: IpAddr, bytes: &[u8]) {
+        let (Some((asked, cookie)), [_, flags, stratum, delay, dispersion, a, b, c, d, rest @ ..]) =
+            (self.open.get(&server), bytes)
+        else {
+            return;
+        };
+        let error = number(rest);
+        let held = number(rest.get(8..).unwrap_or_default());
+        let received = 1_795_953_600 * packet::SECOND;
+        let received = received
+            .wrapping_add(error)
+            .wrapping_add(asked.as_nanos() as i64);
+        let answer = packet::Answer {
+            alarm: flags & 1 != 0,
+            stratum: *stratum,
+            root_delay: i64::from(*delay) * packet::SECOND / 100,
+            root_dispersion: i64::from(*dispersion) * packet::SECOND / 100,
+            reference: [*a, *b, *c, *d],
+            cookie: *cookie,
+            received,
+            sent: (flags & 2 == 0).then(|| received.wrapping_add(held)),
+        };
+        self.was_answered = true;
+        self.hear(server, &answer.encode());
+    }
+
+    /// Does what is due now, which must be an end of it.
+    fn settle(&mut self) {
+        for _ in 0..100 {
+            if let Some(correction) = self.client.tick(self.now, self.base) {
+                assert!(
+                    self.was_answered,
+                    "it believes who did not see its questions"
+                );
+                let result = match correction {
+                    Correction::Step(by) | Correction::Slew { by, .. } if self.may_set => {
+                        self.base = self.base.wrapping_add(by);
+                        Ok(())
+                    }
+                    Correction::Step(_) | Correction::Slew { .. } => Err("no leave".to_owned()),
+                };
+                self.client
+                    .corrected(self.now, correction, self.base, result);
+            }
+            let cookie = self.cookies.next();
+            if let Some((server, _)) = self.client.transmit(self.now, cookie) {
+                assert!(self.client.awaits(server));
+                let before = self.open.insert(server, (self.now, cookie));
+                let soon = before.is_some_and(|(at, _)| at + NTP_LEAST_PAUSE > self.now);
+                assert!(!soon, "{server} is pestered");
+            }
+            let status = self.client.status();
+            assert!(status.servers.len() <= NTP_SERVERS.len());
+            if self.client.deadline().is_none_or(|at| at > self.now) {
+                return;
+            }
+        }
+        panic!("it spins at {:?}", self.now);
+    }
+}
+
 /// Whether time that does not pass keeps it busy.
 fn is_stuck(uplink: &mut Uplink, now: Now) -> bool {
     for _ in 0..100 {
@@ -185,6 +317,21 @@ fn wanted(config: &NetConfig, kernel: &Kernel) -> BTreeMap<u32, reconcile::Wante
         .collect()
 }
 
+/// Eight bytes, or as many as there are.
+fn number(bytes: &[u8]) -> i64 {
+    let mut number = [0; 8];
+    let length = bytes.len().min(8);
+    number[..length].copy_from_slice(&bytes[..length]);
+    i64::from_le_bytes(number)
+}
+
+/// Between two questions to one server.
+const NTP_LEAST_PAUSE: Duration = Duration::from_secs(2);
+const NTP_SERVERS: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)),
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3)),
+];
 const MAC: Mac = [2, 0, 0, 0, 0, 1];
 /// The option that says what a message is, and the one after which nothing is read.
 const KIND: u8 = 53;
@@ -201,5 +348,6 @@ mod tests {
         play_seeds("rtnl", super::rtnl);
         play_seeds("filter", super::filter);
         play_seeds("dhcp", super::dhcp);
+        play_seeds("ntp", super::ntp);
     }
 }

@@ -1,6 +1,6 @@
 //! Jitter and transaction numbers: SplitMix64, seeded from the kernel or, in tests, by hand.
 //!
-//! Not for secrets: whoever is on the LAN sees these numbers anyway.
+//! The stream is not for secrets: whoever is on the LAN sees its numbers anyway. [`secret`] is.
 
 /// A stream of numbers that its seed determines.
 #[derive(Clone, Debug)]
@@ -15,12 +15,7 @@ impl Random {
     /// A stream that differs on every box and boot. Falls back on the clock while the kernel has
     /// no entropy, rather than wait for it.
     pub(crate) fn seeded() -> Self {
-        let mut seed = [0; 8];
-        let flags = rustix::rand::GetRandomFlags::NONBLOCK;
-        match rustix::rand::getrandom(&mut seed, flags) {
-            Ok(8) => Self(u64::from_ne_bytes(seed)),
-            _ => Self(super::clock::now().as_nanos() as u64),
-        }
+        Self(secret().unwrap_or_else(|| super::clock::now().as_nanos() as u64))
     }
 
     /// The next number.
@@ -45,6 +40,16 @@ impl Random {
     ) -> std::time::Duration {
         let span = high.saturating_sub(low).as_millis() as u64;
         low + std::time::Duration::from_millis(self.below(span + 1))
+    }
+}
+
+/// A number that nobody can guess; none while the kernel has no entropy.
+pub(crate) fn secret() -> Option<u64> {
+    let mut bytes = [0; 8];
+    let flags = rustix::rand::GetRandomFlags::NONBLOCK;
+    match rustix::rand::getrandom(&mut bytes, flags) {
+        Ok(8) => Some(u64::from_ne_bytes(bytes)),
+        _ => None,
     }
 }
 

@@ -22,8 +22,55 @@ pub struct NetStatus {
     pub domain: Option<String>,
     /// The services' network.
     pub services: ServicesStatus,
+    /// The time of the day.
+    pub time: TimeStatus,
     /// What does not work, each as a sentence with what the box does about it.
     pub problems: Vec<String>,
+}
+
+/// The time of the day, as servers tell it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeStatus {
+    /// Whether the clock is right by what a majority of the servers said within the last day.
+    pub synchronised: bool,
+    /// How far the clock was behind (ahead of, if negative) the servers when it was last compared
+    /// and then corrected, in microseconds.
+    pub offset: Option<i64>,
+    /// The servers, in the order of their preference.
+    pub servers: Vec<TimeServerStatus>,
+    /// The last time that the clock was moved at once.
+    pub last_step: Option<TimeStep>,
+}
+
+/// One time server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeServerStatus {
+    /// Its address.
+    pub address: IpAddr,
+    /// Who named it.
+    pub source: TimeSource,
+    /// Whether it is one of the majority that the clock goes by.
+    pub agrees: bool,
+    /// What was made of its word, as a sentence.
+    pub verdict: String,
+}
+
+/// Who named a time server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimeSource {
+    /// The configuration.
+    Configured,
+    /// DHCP, in option 42.
+    Dhcp,
+}
+
+/// A clock that was moved at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeStep {
+    /// By how much, in microseconds; back, if negative.
+    pub by: i64,
+    /// When, by the clock after it: seconds since 1970.
+    pub at: i64,
 }
 
 /// One link.
