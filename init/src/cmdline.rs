@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(elsewhere.data, Data::Mounted);
         assert!(elsewhere.keeps_nothing);
         let timed = Cmdline::parse("pilot.time=192.0.2.1,no.such.address,2001:db8::1");
-        let servers = ["192.0.2.1", "2001:db8::1"].map(|it| it.parse().unwrap());
+        let servers = ["192.0.2.1", "2001:db8::1"].map(|it| it.parse::<IpAddr>().unwrap());
         assert_eq!(timed.time_servers, servers);
     }
 
