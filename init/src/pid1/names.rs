@@ -13,7 +13,7 @@ use rustix::net::{SocketType, sockopt};
 use serde::{Deserialize, Serialize};
 use supervise::{
     control::{Event, MAX_NAMES},
-    status::ResolverStatus,
+    status::{ResolverServer, ResolverStatus},
 };
 
 use super::{Pid1, Stage, estate::is_listener, forwards::is_services, roles::Role, sockets};
@@ -183,6 +183,21 @@ impl Pid1 {
 }
 
 impl Names {
+    /// That nobody answers whom the box asks for names, as a sentence.
+    pub(super) fn silence(&self) -> Option<String> {
+        let servers = &self.status.servers;
+        let silent = |server: &ResolverServer| server.silent_for.is_some();
+        if servers.is_empty() || !servers.iter().all(silent) {
+            return None;
+        }
+        let all: Vec<_> = servers.iter().map(|s| s.address.to_string()).collect();
+        Some(format!(
+            "No name server answers ({}), so names outside of this server are not found, or as they \
+             were.",
+            all.join(", ")
+        ))
+    }
+
     /// Whether the box's own programs can ask it.
     pub(super) fn serves_the_box(&self) -> bool {
         let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
@@ -203,3 +218,29 @@ fn is_datagram(fd: &OwnedFd) -> bool {
 
 /// A box has a link or two, with a few addresses each.
 const MOST_OF_LAN: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_is_told_when_nobody_answers_any_more() {
+        let server = |silent_for| ResolverServer {
+            address: ([192, 0, 2, 1], 53).into(),
+            tls: false,
+            domain: None,
+            silent_for,
+            round_trip: None,
+            answers: 0,
+            silences: 0,
+            forged: 0,
+        };
+        let silent = Some(std::time::Duration::from_secs(3));
+        let mut names = Names::default();
+        assert_eq!(names.silence(), None);
+        names.status.servers = vec![server(silent), server(None)];
+        assert_eq!(names.silence(), None);
+        names.status.servers = vec![server(silent)];
+        assert!(names.silence().unwrap().contains("(192.0.2.1:53)"));
+    }
+}

@@ -135,6 +135,7 @@ impl Pid1 {
                  {name}.local."
             )));
         }
+        notices.extend(self.names.silence().map(care));
         notices.extend(self.managers_notices.iter().cloned());
         for report in self.boot.reports() {
             if let StepOutcome::Failed {

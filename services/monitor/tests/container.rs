@@ -196,6 +196,8 @@ fn volumes_stay_with_unshifted_owners_and_the_rest_is_thrown_away() {
     assert_eq!((file.uid(), file.gid()), (33, 33));
     let upper = fs::metadata(plan.scratch.join("upper/was-here")).unwrap();
     assert_eq!(upper.uid(), host::FIRST_ID);
+    let resolver = fs::read_to_string(plan.scratch.join("upper/etc/resolv.conf")).unwrap();
+    assert_eq!(resolver, "nameserver 10.77.0.1\nsearch pilot.internal\n");
 }
 
 #[test]

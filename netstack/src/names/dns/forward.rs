@@ -348,9 +348,11 @@ impl Forwarder {
         self.upstreams.get(&server)
     }
 
-    /// All servers.
+    /// All servers, in the order of their use.
     pub(super) fn upstreams(&self) -> impl Iterator<Item = &Upstream> {
-        self.upstreams.values()
+        let of_domains = self.domains.iter().flat_map(|(_, servers)| servers);
+        let all = self.servers.iter().chain(of_domains);
+        all.filter_map(|id| self.upstreams.get(id))
     }
 
     /// How many questions are under way.
