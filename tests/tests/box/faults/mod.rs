@@ -3,9 +3,13 @@
 mod client;
 mod crashes;
 mod stalls;
+mod upgrades;
 mod watchdog;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
 use boards::web::Trust;
@@ -63,6 +67,17 @@ fn a_hundred_crashes_are_outlived() -> Result<()> {
 
 #[test]
 #[ignore = "takes half an hour"]
+fn twenty_upgrades_each_way_cost_no_request_in_the_box() -> Result<()> {
+    let (mut vm, trust) = boot_with("upgrades", upgrades::files)?;
+    let mut gaps = Gaps::default();
+    upgrades::there_and_back(&mut vm, &trust, 20, &mut gaps)?;
+    gaps.print();
+    upgrades::bad_ones_are_taken_back(&mut vm, &trust, &mut gaps)?;
+    vm.kill()
+}
+
+#[test]
+#[ignore = "takes half an hour"]
 fn every_stall_is_cured_in_the_box_and_no_request_is_lost() -> Result<()> {
     let (mut vm, trust) = boot("stalls")?;
     stalls::each_is_cured(&mut vm, &trust, &KINDS, true)?;
@@ -70,8 +85,20 @@ fn every_stall_is_cured_in_the_box_and_no_request_is_lost() -> Result<()> {
 }
 
 fn boot(name: &str) -> Result<(Vm, Trust)> {
+    boot_with(name, |_| Ok(Vec::new()))
+}
+
+/// The same with more files in the root, each with its place.
+fn boot_with(
+    name: &str,
+    more: impl FnOnce(&Path) -> Result<Vec<(PathBuf, PathBuf)>>,
+) -> Result<(Vm, Trust)> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/box/faults/crashes.sh");
-    let kit = Kit::with_faults(name, vec![(crashes::SCRIPT.into(), script)])?;
+    let kit = Kit::with_faults(name, |folder| {
+        let mut files = more(folder)?;
+        files.push((crashes::SCRIPT.into(), script));
+        Ok(files)
+    })?;
     let vm = Vm::of(&kit)?;
     let trust = vm.wait_for_service(BOOT)?;
     Ok((vm, trust))
