@@ -1,7 +1,7 @@
 //! HTTP/2 by hand: frames as the standard draws them, and what comes back.
 //!
 //! The table of broken clients follows the sections of RFC 9113; it was written here, beside the
-//! implementation, and is no substitute for a suite of others.
+//! implementation. h2spec, a suite of others, is run by `tests/tests/door.rs`.
 
 use std::{
     collections::BTreeMap,
@@ -337,7 +337,7 @@ fn broken() -> Vec<Broken> {
         case(
             "5.1.1 lower stream",
             &[get(5, "/"), get(3, "/")],
-            Connection(CLOSED),
+            Connection(PROTOCOL),
         ),
         case(
             "5.3.1 depends on itself",

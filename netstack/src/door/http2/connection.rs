@@ -41,6 +41,10 @@ pub(in super::super) struct Connection {
     began: Option<Instant>,
     /// The highest stream that the client has opened.
     last: u32,
+    /// From this one on it has left none out.
+    unbroken: u32,
+    /// The highest stream that is looked at, as far as the client was told: never more again.
+    promised: u32,
     /// How much the client takes, on all streams and on a new one.
     window: i64,
     first_window: i64,
@@ -49,7 +53,7 @@ pub(in super::super) struct Connection {
     credit: u32,
     patience: Patience,
     /// Streams that ended before their requests: what still comes for them is the past's.
-    forgotten: VecDeque<u32>,
+    forgotten: VecDeque<Forgotten>,
     has_written_section: bool,
     end: Option<End>,
     /// Connections to places that nobody needs any more.
@@ -71,6 +75,12 @@ enum End {
     Soon,
     /// As soon as what is written is sent; `whole` if that is the proper end.
     Now { whole: bool },
+}
+
+struct Forgotten {
+    stream: u32,
+    /// The client was told to send no more of it.
+    is_reset: bool,
 }
 
 struct Partial {
@@ -108,6 +118,8 @@ impl Connection {
             partial: None,
             began: Some(now),
             last: 0,
+            unbroken: 0,
+            promised: frame::MAX_STREAM,
             window: DEFAULT_WINDOW,
             first_window: DEFAULT_WINDOW,
             receivable: i64::from(CONNECTION_WINDOW),
@@ -245,7 +257,7 @@ impl Connection {
     pub(in super::super) fn go_away(&mut self) {
         if self.end.is_none() {
             self.end = Some(End::Soon);
-            frame::go_away(self.last, Code::NoError, &mut self.side.output);
+            self.say_goodbye(Code::NoError);
         }
     }
 
@@ -371,13 +383,20 @@ impl Connection {
             // More of the request may be on its way, though the stream was reset or the answer is
             // whole without it. In the latter case a reset at once would be within RFC 9113, 8.1,
             // but makes some clients forget the answer: only more data is reset.
-            self.forget(id);
+            self.forget(id, stream.is_broken());
         }
+    }
+
+    /// Tells why the connection ends, and which streams are looked at: the ones that came after an
+    /// earlier goodbye are not, and the client may have sent them again elsewhere (RFC 9113, 6.8).
+    fn say_goodbye(&mut self, code: Code) {
+        self.promised = self.promised.min(self.last);
+        frame::go_away(self.promised, code, &mut self.side.output);
     }
 
     /// The whole connection ends for `code`.
     fn fail(&mut self, code: Code, now: Instant) {
-        frame::go_away(self.last, code, &mut self.side.output);
+        self.say_goodbye(code);
         for stream in self.streams.values_mut() {
             stream.abort(code, now);
             self.served.extend(stream.served());

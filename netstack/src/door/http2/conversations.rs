@@ -6,7 +6,7 @@ use super::{
     super::{
         config::{DoorConfig, Route, RouteKind, Upstream},
         request::Origin,
-        session::Ask,
+        session::{Ask, Wait},
         site::Site,
         vhost::Entry,
     },
@@ -163,4 +163,65 @@ fn the_first_section_that_is_written_gives_up_the_table() {
         let (head, payload) = stage.write().remove(0);
         assert_eq!((head.kind, payload[0]), (frame::HEADERS, first));
     }
+}
+
+#[test]
+fn streams_that_were_left_out_are_unexpected_and_those_that_ended_are_closed() {
+    let goodbye = |before: &[u32], last: u32| {
+        let mut stage = Stage::new();
+        for id in before {
+            stage.take(&request(*id, "GET", frame::END_STREAM));
+            let stream = stage.connection.stream(*id).unwrap();
+            stream.abort(Code::Internal, stage.now);
+            stage.connection.settle(*id);
+            assert_eq!(stage.write().len(), 1);
+        }
+        let end = stage.take(&request(last, "GET", frame::END_STREAM));
+        let (head, payload) = end.last().unwrap().clone();
+        assert_eq!(head.kind, frame::GOAWAY);
+        payload[4..].to_vec()
+    };
+    let [unexpected, closed] =
+        [Code::Protocol, Code::StreamClosed].map(|code| (code as u32).to_be_bytes());
+    assert_eq!(goodbye(&[5], 3), unexpected);
+    assert_eq!(goodbye(&[1, 3, 9, 11], 7), unexpected);
+    assert_eq!(goodbye(&[1], 1), closed);
+    assert_eq!(goodbye(&[13, 15], 13), closed);
+}
+
+#[test]
+fn a_second_goodbye_promises_no_more_than_the_first() {
+    let mut stage = Stage::new();
+    stage.take(&request(1, "GET", frame::END_STREAM));
+    stage.connection.go_away();
+    let first = stage.write().pop().unwrap();
+    assert_eq!(first.1[..4], [0, 0, 0, 1]);
+    let refused = stage.take(&request(3, "GET", frame::END_STREAM));
+    assert_eq!(refused[0].1, (Code::Refused as u32).to_be_bytes());
+    let last = stage.take(&frame(frame::PING, 0, 1, &[0; 8])).pop();
+    let (head, payload) = last.unwrap();
+    assert_eq!(head.kind, frame::GOAWAY);
+    assert_eq!(payload, [0, 0, 0, 1, 0, 0, 0, Code::Protocol as u8]);
+}
+
+#[test]
+fn data_that_comes_too_late_is_reset_once() {
+    let data = |id| frame(frame::DATA, 0, id, b"late");
+    let mut stage = Stage::new();
+    stage.take(&request(1, "POST", 0));
+    let nothing = frame(frame::WINDOW_UPDATE, 0, 1, &[0; 4]);
+    assert_eq!(stage.take(&nothing)[0].0.kind, frame::RST_STREAM);
+    assert_eq!(stage.take(&data(1).repeat(3)), []);
+    stage.take(&request(3, "POST", 0));
+    let stream = stage.connection.stream(3).unwrap();
+    stream.expire(Wait::Answer, &stage.site, stage.now);
+    stage.connection.settle(3);
+    let answer = stage.write().pop().unwrap();
+    assert!(answer.0.has(frame::END_STREAM), "{answer:?}");
+    let resets = stage.take(&data(3).repeat(3));
+    let [(head, payload)] = resets.as_slice() else {
+        panic!("{resets:?}");
+    };
+    assert_eq!((head.kind, head.stream), (frame::RST_STREAM, 3));
+    assert_eq!(*payload, (Code::NoError as u32).to_be_bytes());
 }

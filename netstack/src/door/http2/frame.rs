@@ -22,7 +22,7 @@ impl Head {
             length: u32::from_be_bytes([0, a, b, c]) as usize,
             kind,
             flags,
-            stream: u32::from_be_bytes([s0, s1, s2, s3]) & STREAM,
+            stream: u32::from_be_bytes([s0, s1, s2, s3]) & MAX_STREAM,
         })
     }
 
@@ -131,7 +131,7 @@ pub(super) const HEAD: usize = 9;
 /// The largest payload both ways: the standard's first value, which no setting of ours changes.
 pub(super) const MAX_FRAME: usize = 16 * 1024;
 /// Stream identifiers have 31 bits; the highest of the 32 says nothing.
-const STREAM: u32 = 0x7fff_ffff;
+pub(super) const MAX_STREAM: u32 = 0x7fff_ffff;
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use super::{
         patience,
         stream::Stream,
     },
-    Connection, Greeting, INITIAL_WINDOW_SIZE, Partial, STREAM_WINDOW, STREAMS,
+    Connection, Forgotten, Greeting, INITIAL_WINDOW_SIZE, Partial, STREAM_WINDOW, STREAMS,
 };
 
 impl Connection {
@@ -87,8 +87,11 @@ impl Connection {
         }
         let Some(stream) = self.streams.get_mut(&head.stream) else {
             self.credit += payload.len() as u32;
-            self.is_late(head.stream, now)?;
-            frame::reset(head.stream, Code::NoError, &mut self.side.output);
+            let stream = self.late(head.stream, Code::StreamClosed, now)?;
+            // One reset says it; more of the data may be on its way (RFC 9113, 5.4.2).
+            if !ends && !std::mem::replace(&mut stream.is_reset, true) {
+                frame::reset(head.stream, Code::NoError, &mut self.side.output);
+            }
             return Ok(());
         };
         if stream.flow.client.eof {
@@ -179,11 +182,21 @@ impl Connection {
         let section = Section::decode(&mut self.decoder, block);
         let section = section.map_err(|_| Fatal(Code::Compression))?;
         if id > self.last {
+            if id > self.last + 2 {
+                self.unbroken = id;
+            }
             self.last = id;
             return self.open(id, ends, &section, site, now);
         }
         let Some(stream) = self.streams.get_mut(&id) else {
-            return self.is_late(id, now);
+            // One that was left out can't be opened any more (RFC 9113, 5.1.1).
+            let was_left_out = id < self.unbroken;
+            let unexpected = if was_left_out {
+                Code::Protocol
+            } else {
+                Code::StreamClosed
+            };
+            return self.late(id, unexpected, now).map(drop);
         };
         if stream.flow.client.eof {
             return Err(Fatal(Code::StreamClosed));
@@ -209,7 +222,7 @@ impl Connection {
         if self.end.is_some() || self.streams.len() >= STREAMS {
             self.spend(patience::RESET, now)?;
             frame::reset(id, Code::Refused, &mut self.side.output);
-            self.forget(id);
+            self.forget(id, true);
             return Ok(());
         }
         let mut stream = match section.request(!ends) {
@@ -218,7 +231,7 @@ impl Connection {
             Err(Wrong::Malformed) => {
                 self.spend(patience::RESET, now)?;
                 frame::reset(id, Code::Protocol, &mut self.side.output);
-                self.forget(id);
+                self.forget(id, true);
                 return Ok(());
             }
         };
@@ -362,23 +375,24 @@ impl Connection {
             self.orphans.extend(stream.flow.link.take());
         }
         frame::reset(id, code, &mut self.side.output);
-        self.forget(id);
+        self.forget(id, true);
         Ok(())
     }
 
-    pub(super) fn forget(&mut self, id: u32) {
+    pub(super) fn forget(&mut self, stream: u32, is_reset: bool) {
         if self.forgotten.len() >= STREAMS {
             self.forgotten.pop_front();
         }
-        self.forgotten.push_back(id);
+        self.forgotten.push_back(Forgotten { stream, is_reset });
     }
 
-    /// Whether something that comes for a stream that is no more may be forgiven.
-    fn is_late(&mut self, id: u32, now: Instant) -> Result<(), Fatal> {
-        if !self.forgotten.contains(&id) {
-            return Err(Fatal(Code::StreamClosed));
-        }
-        self.spend(patience::FRAME, now)
+    /// The stream that is no more; what comes for it ends the connection for `unexpected` unless
+    /// it may be forgiven.
+    fn late(&mut self, id: u32, unexpected: Code, now: Instant) -> Result<&mut Forgotten, Fatal> {
+        let at = self.forgotten.iter().position(|gone| gone.stream == id);
+        let at = at.ok_or(Fatal(unexpected))?;
+        self.spend(patience::FRAME, now)?;
+        Ok(&mut self.forgotten[at])
     }
 
     /// Refuses frames for the connection, or for streams that were never opened.
