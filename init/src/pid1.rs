@@ -353,6 +353,7 @@ impl Pid1 {
         if let Some(watchdog) = &self.watchdog {
             let _ = watchdog.device.feed();
         }
+        crash::probation::goes_on(now);
     }
 
     /// On the console too: after the reset that follows, it may be all that is known.

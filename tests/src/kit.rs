@@ -59,14 +59,17 @@ impl Kit {
     }
 
     /// The same with an `init` that obeys fault injection, and more files in the root, each with
-    /// its place.
+    /// its place; `make` may make them in the folder it is given.
     ///
     /// # Errors
-    /// As [`Kit::new`].
-    pub fn with_faults(name: &str, files: Vec<(PathBuf, PathBuf)>) -> Result<Self> {
-        Self::with_files(name, |_, _| {
+    /// As [`Kit::new`], and when `make` fails.
+    pub fn with_faults(
+        name: &str,
+        make: impl FnOnce(&Path) -> Result<Vec<(PathBuf, PathBuf)>>,
+    ) -> Result<Self> {
+        Self::with_files(name, |_, folder| {
             let init = (PathBuf::from(root::INIT), native::init_with_faults()?);
-            Ok(files.into_iter().chain([init]).collect())
+            Ok(make(folder)?.into_iter().chain([init]).collect())
         })
     }
 

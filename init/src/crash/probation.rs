@@ -1,6 +1,7 @@
 //! While a new binary has to prove itself, whatever would execute PID 1 anew executes the binary
 //! before it: a crash, a panic, the guard, an `exit`, and the end of its time, which an alarm tells.
-//! So no thread has to be alive for the fall-back.
+//! So no thread has to be alive for the fall-back. The alarm comes sooner if the new binary does not
+//! feed the hardware watchdog: that would cost the whole box.
 //!
 //! Between `execve` and [`take_up`], the first thing that is done, nothing helps but the hardware
 //! watchdog; what a binary does there the trial has shown before.
@@ -9,7 +10,8 @@
 use std::{
     ffi::c_int,
     mem, ptr,
-    sync::atomic::{AtomicI32, AtomicU8, Ordering},
+    sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering},
+    time::Duration,
 };
 
 use super::{epitaph::Cause, handler};
@@ -41,7 +43,6 @@ pub(super) fn take_up(own: c_int) -> Option<c_int> {
     }
     // SAFETY: sets a flag of an open descriptor, which this image keeps to itself.
     unsafe { libc::fcntl(probation.fallback, libc::F_SETFD, libc::FD_CLOEXEC) };
-    let left = probation.until.saturating_sub(crate::clock::boottime());
     // SAFETY: an all-zero sigaction is a valid one; the handler has the signature that is used
     // without SA_SIGINFO and keeps to what is safe in a handler.
     unsafe {
@@ -50,11 +51,9 @@ pub(super) fn take_up(own: c_int) -> Option<c_int> {
         action.sa_flags = libc::SA_ONSTACK;
         libc::sigaction(libc::SIGALRM, &action, ptr::null_mut());
     }
-    // Zero would set none.
-    set_alarm(
-        left.as_secs() as libc::time_t,
-        (left.subsec_micros() as libc::suseconds_t).max(1),
-    );
+    let until = probation.until.as_millis().try_into().unwrap_or(u64::MAX);
+    UNTIL.store(until, Ordering::Release);
+    put_off_alarm(crate::clock::boottime());
     FALLBACK.store(probation.fallback, Ordering::Release);
     STANDING.store(UNPROVEN, Ordering::Release);
     Some(probation.fallback)
@@ -66,6 +65,13 @@ pub fn standing() -> Standing {
         FELL_BACK => Standing::FellBack,
         UNPROVEN => Standing::Unproven,
         _ => Standing::Settled,
+    }
+}
+
+/// The hardware watchdog has been fed, or would have been.
+pub fn goes_on(now: Duration) {
+    if standing() == Standing::Unproven {
+        put_off_alarm(now);
     }
 }
 
@@ -108,6 +114,16 @@ extern "C" fn on_alarm(_: c_int) {
     super::reexecute(Cause::Unconfirmed, "main");
 }
 
+fn put_off_alarm(now: Duration) {
+    let until = Duration::from_millis(UNTIL.load(Ordering::Acquire));
+    let left = until.saturating_sub(now).min(UNFED);
+    // Zero would set none.
+    set_alarm(
+        left.as_secs() as libc::time_t,
+        (left.subsec_micros() as libc::suseconds_t).max(1),
+    );
+}
+
 fn set_alarm(seconds: libc::time_t, microseconds: libc::suseconds_t) {
     let timer = libc::itimerval {
         it_interval: libc::timeval {
@@ -125,6 +141,10 @@ fn set_alarm(seconds: libc::time_t, microseconds: libc::suseconds_t) {
 
 static STANDING: AtomicU8 = AtomicU8::new(SETTLED);
 static FALLBACK: AtomicI32 = AtomicI32::new(-1);
+/// When all of its time is up, in milliseconds since the kernel started.
+static UNTIL: AtomicU64 = AtomicU64::new(0);
+/// Half of the hardware watchdog's time: the binary before has to feed it before that is up.
+const UNFED: Duration = Duration::from_secs(15);
 const SETTLED: u8 = 0;
 const UNPROVEN: u8 = 1;
 const FELL_BACK: u8 = 2;

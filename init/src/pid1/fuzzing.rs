@@ -61,6 +61,7 @@ pub fn handover(script: &[u8]) {
         assert!(state.len() <= handover::layout::MAX_STATE);
         take_over(&state);
         successor.publish(b"mine").expect("a short state");
+        successor.taken_over();
         let mut next = successor.successor();
         assert_eq!(next.predecessor().as_deref(), Some(&b"mine"[..]));
     }

@@ -337,7 +337,7 @@ const ORDER: [Role; 3] = [Role::Logd, Role::Manager, Role::Front];
 const CHECK_PATIENCE: Duration = Duration::from_secs(120);
 /// A healthy PID 1 has proven itself after a second or two; on a machine that is busy with other
 /// things it was seen to need ten.
-const PROBATION: Duration = Duration::from_secs(30);
+const PROBATION: Duration = Duration::from_secs(60);
 /// Turns of `main` that make it believable.
 const TURNS: u64 = 5;
 const GUARD_TICKS: Duration = Duration::from_secs(1);

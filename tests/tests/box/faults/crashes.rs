@@ -82,7 +82,7 @@ pub(super) struct Gaps(BTreeMap<String, Vec<Duration>>);
 
 impl Gaps {
     /// Reads what `crashes.sh` has written; what it complains of is an error.
-    fn take(&mut self, outcome: &str) -> Result<()> {
+    pub(super) fn take(&mut self, outcome: &str) -> Result<()> {
         for line in outcome.lines() {
             let words: Vec<_> = line.split_whitespace().collect();
             match words.as_slice() {
@@ -115,7 +115,7 @@ impl Gaps {
     pub(super) fn print(&self) {
         for (process, gaps) in &self.0 {
             println!(
-                "{process}: {} crashes, gap in the box's time: median {} ms, p99 {} ms, longest {} ms",
+                "{process}: {} times, gap in the box's time: median {} ms, p99 {} ms, longest {} ms",
                 gaps.len(),
                 share(gaps, 50).as_millis(),
                 share(gaps, 99).as_millis(),
@@ -126,7 +126,7 @@ impl Gaps {
 }
 
 /// Has them happen in the box; gives what is told of each.
-fn run(vm: &mut Vm, pause: u32, crashes: &[Crash]) -> Result<String> {
+pub(super) fn run(vm: &mut Vm, pause: u32, crashes: &[Crash]) -> Result<String> {
     let since = vm.said().len();
     let crashes = crashes.join(" ");
     vm.shell(&format!(
@@ -138,7 +138,7 @@ fn run(vm: &mut Vm, pause: u32, crashes: &[Crash]) -> Result<String> {
 }
 
 /// The service's init: its pid, and when it was started.
-fn service(vm: &mut Vm) -> Result<String> {
+pub(super) fn service(vm: &mut Vm) -> Result<String> {
     let agent = vm.shell(&format!(
         "for p in $(cat {PAYLOAD}/cgroup.procs); do grep '(agent)' /proc/$p/stat; done 2>/dev/null \
          | cut -d ' ' -f 1,22"
@@ -160,7 +160,7 @@ fn roles(vm: &mut Vm) -> Result<String> {
     Ok(pids)
 }
 
-fn still_whole(vm: &Vm) -> Result<()> {
+pub(super) fn still_whole(vm: &Vm) -> Result<()> {
     let said = vm.said();
     let panic = said.lines().find(|line| line.contains("Kernel panic"));
     panic

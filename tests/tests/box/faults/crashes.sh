@@ -4,11 +4,13 @@
 #
 # In the box itself, as the recovery console, and what was started from it, ends whenever PID 1
 # does; it begins when that shell, of pid SHELL, has ended. PAUSE seconds lie between two crashes of the front; those of PID 1 are forgiven, as after
-# ten minutes of health. PROCESS is init, front, or too_fast for init again and again, unforgiven.
+# ten minutes of health. PROCESS is init, front, or too_fast for init again and again, unforgiven;
+# or upgrade, then KIND is the binary's name and THREAD what is to come of it: done, or back.
 # Lines of RESULT:
 #
 #     safe mode after N crashes
-#     gap PROCESS MS      from the fault until PID 1 has taken over whole, or the front answers
+#     gap PROCESS MS      from the fault until PID 1 has taken over whole, or the front answers; of an
+#                         upgrade all of it, from the file to the proven binary
 #     failed ...          what did not come of a crash
 #     drift ...           how PID 1 differs from before the first crash
 #     connections N M     that were made to the door meanwhile, and that were refused
@@ -30,9 +32,11 @@ likeness() {
     # Priorities and policy: proc_pid_stat(5), 18, 19, 40 and 41.
     sed 's/^[0-9]* (\(.*\)) /\1 /' /proc/1/task/*/stat |
         awk '{ print "priority", $1, $17, $18, $39, $40 }' | sort
-    # What is open at each of a few looks, and how often at least.
+    # What is open at each of a few looks, and how often at least. The program itself is in the root,
+    # or in memory after an upgrade.
     for look in 1 2 3 4 5 6 7 8; do
-        ls -l /proc/1/fd 2>/dev/null | sed -n '/^l/{ s/.* -> //; /^anon_inode:/!s/\[.*//; p }'
+        ls -l /proc/1/fd 2>/dev/null | sed -n '/^l/{ s/.* -> //; /^anon_inode:/!s/\[.*//
+            s,^/memfd:init .*,/usr/lib/pilotlight/init,; p }'
         echo look
     done | awk '$0 != "look" { now[$0]++; next }
         { looks++
@@ -147,6 +151,17 @@ crash_front() {
     done
     echo "gap front $(($(milliseconds) - began))"
     sleep "$pause"
+}
+
+crash_upgrade() {
+    began=$(milliseconds)
+    came=done
+    pilot init upgrade /usr/lib/pilotlight/"$1" > /run/upgrade 2>&1 || came=failed
+    grep -q 'was taken back' /run/upgrade && came=back
+    [ "$came" = "$2" ] || echo "failed upgrade to $1: $(tail -n 1 /run/upgrade)"
+    echo "gap upgrade $(($(milliseconds) - began))"
+    echo 'forgive all' > /run/pilot/fault
+    is_like_before "upgrade to $1"
 }
 
 connect() {

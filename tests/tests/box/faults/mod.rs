@@ -3,9 +3,13 @@
 mod client;
 mod crashes;
 mod stalls;
+mod upgrades;
 mod watchdog;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
 use boards::web::Trust;
@@ -36,7 +40,7 @@ fn a_box_made_to_fail_goes_on() -> Result<()> {
     vm.kill()
 }
 
-/// Four kinds in each thread, four times over; those of the front so far apart that it is forgiven.
+/// Four kinds in each thread, again and again; those of the front so far apart that it is forgiven.
 #[test]
 #[ignore = "takes an hour"]
 fn a_hundred_crashes_are_outlived() -> Result<()> {
@@ -50,15 +54,25 @@ fn a_hundred_crashes_are_outlived() -> Result<()> {
     let mut of_pid_1 = each(&["main", "net", "guard", "ttyS0"]);
     of_pid_1.push("all:main".to_owned());
     let of_pid_1: Vec<_> = of_pid_1.iter().map(String::as_str).collect();
-    let of_front = each(&["main", "door"]);
+    let of_front = each(&["main", "door", "names"]);
     let of_front: Vec<_> = of_front.iter().map(String::as_str).collect();
-    for _ in 0..4 {
+    while gaps.count() < 100 {
         crashes::of_pid_1(&mut vm, &trust, &all("init", &of_pid_1), &mut gaps)?;
         crashes::of_front(&mut vm, &trust, (&all("front", &of_front), 65), &mut gaps)?;
     }
     gaps.print();
-    ensure!(gaps.count() == 100, "{} crashes", gaps.count());
     crashes::too_fast(&mut vm, &trust)?;
+    vm.kill()
+}
+
+#[test]
+#[ignore = "takes half an hour"]
+fn twenty_upgrades_each_way_cost_no_request_in_the_box() -> Result<()> {
+    let (mut vm, trust) = boot_with("upgrades", upgrades::files)?;
+    let mut gaps = Gaps::default();
+    upgrades::there_and_back(&mut vm, &trust, 20, &mut gaps)?;
+    gaps.print();
+    upgrades::bad_ones_are_taken_back(&mut vm, &trust, &mut gaps)?;
     vm.kill()
 }
 
@@ -71,8 +85,20 @@ fn every_stall_is_cured_in_the_box_and_no_request_is_lost() -> Result<()> {
 }
 
 fn boot(name: &str) -> Result<(Vm, Trust)> {
+    boot_with(name, |_| Ok(Vec::new()))
+}
+
+/// The same with more files in the root, each with its place.
+fn boot_with(
+    name: &str,
+    more: impl FnOnce(&Path) -> Result<Vec<(PathBuf, PathBuf)>>,
+) -> Result<(Vm, Trust)> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/box/faults/crashes.sh");
-    let kit = Kit::with_faults(name, vec![(crashes::SCRIPT.into(), script)])?;
+    let kit = Kit::with_faults(name, |folder| {
+        let mut files = more(folder)?;
+        files.push((crashes::SCRIPT.into(), script));
+        Ok(files)
+    })?;
     let vm = Vm::of(&kit)?;
     let trust = vm.wait_for_service(BOOT)?;
     Ok((vm, trust))
