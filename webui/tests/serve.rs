@@ -84,11 +84,17 @@ async fn reading_is_open_and_changing_needs_the_code() {
     let demo = json!({ "id": "demo" });
     let off = json!({ "how": "poweroff" });
     let front = json!({ "role": "front" });
+    let automatic = json!({ "link": "eth0", "mode": "automatic" });
+    let token = json!({ "token": "ab" });
     for (method, params, changes) in [
         ("box.status", &none, false),
         ("box.metrics", &none, false),
         ("logs.tail", &none, false),
         ("service.list", &none, false),
+        ("net.status", &none, false),
+        ("net.set", &automatic, true),
+        ("net.confirm", &token, true),
+        ("net.rollback", &none, true),
         ("service.start", &demo, true),
         ("service.stop", &demo, true),
         ("service.restart", &demo, true),

@@ -239,7 +239,10 @@ mod tests {
     };
 
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-    use supervise::control::{self, Grant};
+    use supervise::{
+        control::{self, Grant},
+        network::NotConfirmed,
+    };
 
     use super::*;
 
@@ -280,6 +283,15 @@ mod tests {
                         assert_eq!(grant, Grant([1; 16]));
                         done.send(act).unwrap();
                         desk.hear(&Event::Acted { id, result: Ok(()) });
+                    }
+                    control::Request::ConfirmNetwork { id, from, token } => {
+                        assert_eq!(from, Some([192, 0, 2, 7].into()));
+                        let result = match token.0.as_bytes()[0] {
+                            b'a' => Ok(true),
+                            b'b' => Err(NotConfirmed::Over("It is too late.".to_owned())),
+                            _ => Err(NotConfirmed::Throttled { wait_s: 9 }),
+                        };
+                        desk.hear(&Event::NetworkConfirmed { id, result });
                     }
                     other => panic!("{other:?}"),
                 }
@@ -411,6 +423,43 @@ mod tests {
         ] {
             assert_eq!(status(&ask(&desk, request)), expected, "{request}");
         }
+    }
+
+    #[test]
+    fn a_change_of_the_network_is_kept_by_a_button_and_by_nothing_else() {
+        let (desk, socket) = desk();
+        let _acts = pid1(&desk, socket);
+        let token = |letter: &str| letter.repeat(32);
+        let get = |path: &str| ask(&desk, &format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let page = get(&format!("/net/confirm/{}", token("a")));
+        assert_eq!(status(&page), "200");
+        assert!(page.contains(&format!("name=token value={}>", token("a"))));
+        for (path, expected) in [
+            ("/net/confirm", "405"),
+            ("/net/confirm/ab", "404"),
+            ("/net/confirm/<script>", "404"),
+            ("/net/", "404"),
+        ] {
+            assert_eq!(status(&get(path)), expected, "{path}");
+        }
+        let keep = |fields: &str, body: &str| {
+            let length = body.len();
+            ask(
+                &desk,
+                &format!(
+                    "POST /net/confirm HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: {length}\r\n\
+                     X-Forwarded-For: 192.0.2.7\r\n\r\n{body}"
+                ),
+            )
+        };
+        for (letter, expected) in [("a", "200"), ("b", "409"), ("c", "429")] {
+            let answer = keep("", &format!("token={}", token(letter)));
+            assert_eq!(status(&answer), expected, "{answer}");
+        }
+        assert_eq!(status(&keep("", "token=ab")), "400");
+        let foreign = "Sec-Fetch-Site: cross-site\r\n";
+        let body = format!("token={}", token("a"));
+        assert_eq!(status(&keep(foreign, &body)), "403");
     }
 
     #[test]

@@ -250,6 +250,10 @@ mod tests {
         push(4, postcard::to_stdvec(&units).unwrap());
         push(5, postcard::to_stdvec(&jobs).unwrap());
         push(6, postcard::to_stdvec(&settled()).unwrap());
+        push(
+            9,
+            postcard::to_stdvec(&NetChanges::sample().record()).unwrap(),
+        );
         push(7, Vec::new());
         script
     }

@@ -107,6 +107,23 @@ impl NetChanges {
     }
 }
 
+#[cfg(test)]
+impl NetChanges {
+    /// With a change that waits, always the same.
+    pub(super) fn sample() -> Self {
+        let mut changes = Self::default();
+        let settings = Settings::from([("eth0".to_owned(), Addressing::Unmanaged)]);
+        let (link, token) = ("eth0".to_owned(), Token::new([7; 16]));
+        let (now, wait) = (Duration::from_secs(9), transaction::USUAL_WAIT);
+        let taken = changes
+            .transaction
+            .propose(now, link, settings, token, wait);
+        taken.expect("nothing waits");
+        changes.unanswered.push((Role::Front, 3));
+        changes
+    }
+}
+
 impl Pid1 {
     /// What `keep` holds of the network is what is settled; whatever waited is forgotten.
     pub(super) fn begin_network_settings(&mut self) {
