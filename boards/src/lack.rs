@@ -223,6 +223,10 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
                 package: "curl",
             },
             Tool {
+                program: "dhcpd",
+                package: "isc-dhcp-server",
+            },
+            Tool {
                 program: "dnsmasq",
                 package: "dnsmasq-base",
             },
@@ -231,8 +235,16 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
                 package: "iproute2",
             },
             Tool {
+                program: "kea-dhcp4",
+                package: "kea-dhcp4-server",
+            },
+            Tool {
                 program: "nft",
                 package: "nftables",
+            },
+            Tool {
+                program: "radvd",
+                package: "radvd",
             },
         ],
     ),

@@ -12,15 +12,17 @@
 //! | `config`, `status` | what should be, what is |
 //! | [`settings`], [`transaction`] | what the owner sets, and a change of it that can't lock him out |
 //! | `engine`, `ports` | the loop and its sockets |
-//! | `dhcp`, `linklocal`, `uplink` | the protocols, without sockets or clocks |
+//! | `dhcp`, `linklocal`, `collision`, `uplink` | the protocols, without sockets or clocks |
+//! | `router` | what IPv6 routers announce, as far as it is not the kernel's work |
 //! | `ntp` | the time of the day, from servers that agree |
 //! | `kernel`, `reconcile`, `change`, `rtnl` | links, addresses, routes: seen, compared, changed |
 //! | `nft`, `filter` | the services' packet filter |
 //! | `dialogue`, `netlink`, `frame` | words and formats on the wire |
-//! | `clock`, `random`, `report` | time, chance, words |
+//! | `clock`, `random`, `report`, `switch` | time, chance, words, the kernel's switches |
 
 mod change;
 pub(crate) mod clock;
+mod collision;
 mod config;
 mod dhcp;
 mod dialogue;
@@ -38,9 +40,11 @@ mod ports;
 pub(crate) mod random;
 mod reconcile;
 mod report;
+mod router;
 mod rtnl;
 pub mod settings;
 mod status;
+mod switch;
 mod thread;
 pub mod transaction;
 mod uplink;

@@ -14,10 +14,12 @@
 //! | [`native`] | our PID 1 in name spaces of its own |
 //! | [`owner`] | the box's owner at the emergency page |
 //! | [`netns`] | machines, cables and real peers in network name spaces |
+//! | [`dhcp`] | the DHCP servers of routers
 
 #![forbid(unsafe_code)]
 
 pub mod chrome;
+pub mod dhcp;
 pub mod front;
 pub mod kit;
 pub mod load;

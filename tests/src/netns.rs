@@ -22,7 +22,17 @@ pub fn lacks() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("needs root".to_owned());
     }
-    ["ip", "nft", "dnsmasq"].into_iter().find_map(|tool| {
+    lacks_tool(&["ip", "nft", "dnsmasq"])
+}
+
+/// Why no IPv6 router can be played here; none if one can.
+pub fn lacks_radvd() -> Option<String> {
+    lacks_tool(&["radvd"])
+}
+
+/// The first of these programs that this machine lacks, as a sentence; none if it has them all.
+pub(crate) fn lacks_tool(tools: &[&str]) -> Option<String> {
+    tools.iter().find_map(|tool| {
         let found = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
             .iter()
             .any(|folder| PathBuf::from(folder).join(tool).exists());
@@ -49,6 +59,13 @@ impl Machine {
     /// Runs a command line there (words parted by spaces) and gives what it printed.
     pub fn run(&self, line: &str) -> Result<String> {
         run(self.command().args(line.split_whitespace()))
+    }
+
+    /// Sets a value below /proc/sys/net there.
+    pub fn set(&self, name: &str, value: &str) -> Result<()> {
+        let path = PathBuf::from("/proc/sys/net").join(name);
+        self.within(|| Ok(fs::write(&path, value)?))
+            .with_context(|| format!("{name} is not set to {value}"))
     }
 
     /// Starts a command there that goes on until it is ended.
@@ -93,7 +110,7 @@ impl Machine {
         &self.name
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]);
         command
@@ -269,7 +286,7 @@ pub fn until(deadline: Duration, mut is_so: impl FnMut() -> bool) -> Result<()> 
 }
 
 /// `ip netns exec` becomes the command, so its process is the command's own.
-fn end(child: &mut Child) {
+pub(crate) fn end(child: &mut Child) {
     drop(child.kill());
     drop(until(Duration::from_secs(5), || {
         !matches!(child.try_wait(), Ok(None))

@@ -157,8 +157,12 @@ impl Target {
     fn suite(self) -> Suite {
         let words = ["test", "-p", "tests", "--test", &self.name];
         // Two machines at a time are what two cores emulate without one starving the other; a fuzzer
-        // runs for a time, whatever it gets done in it.
-        let threads = if self.name == "fuzz" { "8" } else { "2" };
+        // runs for a time, whatever it gets done in it, and the network's tests mostly wait.
+        let threads = match self.name.as_str() {
+            "fuzz" => "8",
+            "net" => "4",
+            _ => "2",
+        };
         let options = ["--", "--show-output", "--test-threads", threads];
         let run = Run {
             name: self.name.clone(),

@@ -33,6 +33,8 @@ pub(crate) struct Client {
     asked_at: Now,
     /// Refusals since the last lease.
     refusals: u32,
+    /// Addresses declined since the last one that nobody disputed.
+    declined: u32,
     outgoing: Option<Transmit>,
 }
 
@@ -94,6 +96,7 @@ impl Client {
             began: Now::ZERO,
             asked_at: Now::ZERO,
             refusals: 0,
+            declined: 0,
             outgoing: None,
         }
     }
@@ -193,6 +196,29 @@ impl Client {
             server: Some(server),
             message: self.message(now, lease.address, options),
         })
+    }
+
+    /// Another host has the address of the lease: tells the server, and looks for another address
+    /// after a pause (RFC 2131, 3.1.5).
+    pub(crate) fn decline(&mut self, now: Now) {
+        let Some(lease) = self.lease.take() else {
+            return;
+        };
+        let pause = DECLINE_PAUSE * (1 << self.declined.min(DECLINE_DOUBLINGS_MAX));
+        self.declined = self.declined.saturating_add(1);
+        self.discover(now, pause);
+        let mut options = self
+            .options(Kind::Decline)
+            .with(message::REQUESTED_ADDRESS, &lease.address.octets());
+        if let Some(server) = lease.server {
+            options = options.with(message::SERVER, &server.octets());
+        }
+        self.broadcast(now, Ipv4Addr::UNSPECIFIED, options);
+    }
+
+    /// Nobody disputes the address of the lease.
+    pub(crate) fn undisputed(&mut self) {
+        self.declined = 0;
     }
 
     /// When [`tick`](Self::tick) is next needed.
@@ -411,7 +437,7 @@ impl Client {
     fn options(&self, kind: Kind) -> Options {
         let identity = [&[1][..], &self.mac].concat();
         let options = Options::of(kind).with(message::CLIENT_ID, &identity);
-        if kind == Kind::Release {
+        if matches!(kind, Kind::Decline | Kind::Release) {
             return options;
         }
         let options = options
@@ -469,6 +495,11 @@ const REQUEST_TRIES: u32 = 4;
 
 /// 4 and 8 s: then it is likelier that this is another network than that the server is slow.
 const REBOOT_TRIES: u32 = 2;
+
+/// The least that RFC 2131 (3.1.5) allows.
+const DECLINE_PAUSE: Duration = Duration::from_secs(10);
+/// Up to 320 s: whoever disputes every address must not have a message every 10 s for it.
+const DECLINE_DOUBLINGS_MAX: u32 = 5;
 
 /// The shortest pause between two requests for more time.
 const EXTEND_PAUSE: Duration = Duration::from_secs(60);

@@ -13,12 +13,14 @@ use super::{
     clock::Now,
     kernel::{self, Kernel},
     netlink::{DONE, DUMP, DUMP_INTERRUPTED, Frame, Request, frames},
+    router::Announced,
 };
 
 /// What is known of the kernel's network, and what was asked of it.
 #[derive(Debug)]
 pub(crate) struct Dialogue {
     kernel: Kernel,
+    announced: Announced,
     pub(super) sequence: u32,
     reading: Reading,
     /// From which part to read again when the present part is done: the kernel gives a socket one
@@ -54,6 +56,7 @@ impl Dialogue {
     pub(crate) fn begin(now: Now) -> Self {
         let mut dialogue = Self {
             kernel: Kernel::default(),
+            announced: Announced::default(),
             sequence: 0,
             reading: Reading::Done,
             stale: None,
@@ -123,6 +126,11 @@ impl Dialogue {
         settled.then_some(&self.kernel)
     }
 
+    /// What IPv6 routers have announced.
+    pub(crate) fn announced(&self) -> &Announced {
+        &self.announced
+    }
+
     /// The changes that the kernel would not make.
     pub(crate) fn refusals(&self) -> impl Iterator<Item = &(Change, Refusal)> {
         self.refused.iter()
@@ -184,9 +192,25 @@ impl Dialogue {
             return;
         }
         self.kernel.learn(now, frame);
+        self.announced.learn(now, frame);
+        self.forget_unplugged();
         // With its last address, or set down, a link loses its routes, of which nothing is said.
         if self.kernel.may_have_lost_routes(frame) {
             self.read_from(now, ROUTES);
+        }
+    }
+
+    /// A link without a carrier may be plugged in elsewhere, and one that is gone has no routers.
+    fn forget_unplugged(&mut self) {
+        // While the links are read, those not yet read are missing.
+        if matches!(self.reading, Reading::Part(LINKS, _)) {
+            return;
+        }
+        for link in self.announced.links() {
+            let there = self.kernel.links.get(&link);
+            if !there.is_some_and(|link| link.up && link.carrier) {
+                self.announced.forget(link);
+            }
         }
     }
 

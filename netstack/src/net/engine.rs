@@ -12,9 +12,11 @@ use rustix::io::Errno;
 
 use super::{
     Command,
+    change::Change,
     clock::{self, Now},
     config::{Addressing, NetConfig},
     filter::Filter,
+    frame::Mac,
     kernel::Kernel,
     ntp,
     ports::{self, Port, Ports},
@@ -23,6 +25,7 @@ use super::{
     report,
     rtnl::Rtnl,
     status::{NetStatus, TimeSource},
+    switch::Switch,
     uplink::{Needs, Outgoing, Uplink},
 };
 
@@ -37,7 +40,10 @@ pub(crate) struct Engine {
     random: Random,
     /// What a socket had more of than its share, to be gone on with.
     unfinished: Vec<Token>,
-    forwarding: Forwarding,
+    /// Lets the kernel forward, for the services.
+    forwarding: Switch,
+    /// Lets TCP find out what fits a path on which packets that are too large vanish.
+    mtu_probing: Switch,
     port_problem: Option<String>,
     /// When something that failed outside the protocols is tried again.
     retry_at: Option<Now>,
@@ -58,14 +64,6 @@ struct Time {
     client: ntp::Client,
     sockets: ntp::sockets::Sockets,
     wall: ntp::wall::Wall,
-}
-
-/// The switch that lets the kernel forward.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Forwarding {
-    Failed(String),
-    On,
-    Unset,
 }
 
 impl Engine {
@@ -89,7 +87,8 @@ impl Engine {
             random,
             // What was sent before the registration may have been answered already.
             unfinished: vec![RTNL],
-            forwarding: Forwarding::Unset,
+            forwarding: Switch::new(FORWARDING),
+            mtu_probing: Switch::new(MTU_PROBING),
             port_problem: None,
             retry_at: None,
         })
@@ -109,6 +108,8 @@ impl Engine {
             self.filter.deadline(),
             self.time.client.deadline(),
             self.retry_at,
+            self.forwarding.deadline(),
+            self.mtu_probing.deadline(),
         ];
         let next = uplinks.chain(others.into_iter().flatten()).min();
         let wait = next.map_or(SLEEP_MAX, |at| at.saturating_sub(clock::now()));
@@ -142,41 +143,68 @@ impl Engine {
             // The new name reaches the servers with the next lease.
             self.managed.clear();
         }
-        self.forwarding = Forwarding::Unset;
+        self.forwarding.doubt();
+        self.mtu_probing.doubt();
         if self.config.time.clock != config.time.clock {
             self.time.wall = ntp::wall::Wall::new(config.time.clock);
         }
         self.config = config;
     }
 
-    /// Gives the leases back.
+    /// Gives the leases back, and their addresses with them: they are another host's soon.
     pub(crate) fn release(&mut self, poll: &Poll) {
         let now = clock::now();
+        let mut changes = Vec::new();
         for (link, managed) in &mut self.managed {
             let Managed::Automatic(uplink, ports) = managed else {
                 continue;
             };
-            let Some(transmit) = uplink.release(now) else {
+            let leased = uplink.lease().map(|lease| (lease.address, lease.prefix));
+            let (Some(transmit), Some((ip, prefix))) = (uplink.release(now), leased) else {
                 continue;
             };
+            let link = *link;
+            // The kernel has to ask for the server's hardware address first, from this one.
+            let expires = Some(now + RELEASED_WITHIN);
+            changes.push(Change::AddAddress {
+                link,
+                ip,
+                prefix,
+                expires,
+            });
             let needs = Needs {
                 datagrams: Some(transmit.source),
                 ..Needs::default()
             };
-            if ports.adjust(*link, needs, poll.registry()).is_ok() {
+            if ports.adjust(link, needs, poll.registry()).is_ok() {
                 ports.send(uplink.mac, &Outgoing::Dhcp(transmit));
             }
         }
+        // What does not go then, the kernel takes away at the lease's end.
+        self.rtnl.ask(now, &changes).ok();
     }
 
     /// What is; `None` while it is in motion.
     pub(crate) fn status(&self) -> Option<NetStatus> {
         let kernel = self.rtnl.settled()?;
-        let mut status = report::status(&self.config, kernel, &self.managed);
+        let announced = self.rtnl.announced();
+        let now = clock::now();
+        let mut status = report::status(now, &self.config, kernel, announced, &self.managed);
         status.services.filter = self.filter.status();
         status.services.rules = self.filter.rules();
         let refusals = self.rtnl.refusals();
-        status.problems = report::problems(kernel, refusals, &status.services, &self.forwarding);
+        status.problems = report::problems(
+            kernel,
+            refusals,
+            &status.services,
+            &self.forwarding,
+            &self.mtu_probing,
+        );
+        let uplinks = self.managed.values().filter_map(|managed| match managed {
+            Managed::Automatic(uplink, _) => uplink.problem(),
+            Managed::Static(_) => None,
+        });
+        status.problems.extend(uplinks);
         status.problems.extend(self.port_problem.clone());
         status.time = self.time.client.status();
         let problem = self.time.client.problem();
@@ -230,25 +258,11 @@ impl Engine {
         let changes = reconcile::changes(&self.config, kernel, &wanted);
         self.filter
             .want(now, self.config.bridge.as_ref(), &self.config.forwards);
-        self.forward(now);
+        if self.config.bridge.is_some() {
+            self.forwarding.turn_on(now);
+        }
+        self.mtu_probing.turn_on(now);
         self.rtnl.ask(now, &changes)
-    }
-
-    /// Lets the kernel forward. Never switched off: somebody else may need it.
-    fn forward(&mut self, now: Now) {
-        if self.config.bridge.is_none() || self.forwarding == Forwarding::On {
-            return;
-        }
-        if matches!(self.forwarding, Forwarding::Failed(_)) && self.retry_at.is_some() {
-            return;
-        }
-        self.forwarding = match std::fs::write(FORWARD_SWITCH, "1") {
-            Ok(()) => Forwarding::On,
-            Err(error) => {
-                self.retry_at = Some(now + RETRY_PAUSE);
-                Forwarding::Failed(error.to_string())
-            }
-        };
     }
 
     /// Tells the client of the time who can be asked, as far as is known, and lets it work.
@@ -325,6 +339,7 @@ fn adopt_links(
     random: &mut Random,
 ) {
     managed.retain(|index, _| kernel.links.contains_key(index));
+    let macs: Vec<Mac> = kernel.links.values().map(|link| link.mac).collect();
     for link in kernel.links.values() {
         match reconcile::addressing(config, link) {
             Some(Addressing::Automatic) => {
@@ -339,6 +354,7 @@ fn adopt_links(
                     managed.insert(link.index, automatic);
                 }
                 if let Some(Managed::Automatic(uplink, _)) = managed.get_mut(&link.index) {
+                    uplink.know_own(&macs);
                     uplink.carrier(now, link.up && link.carrier);
                 }
             }
@@ -409,6 +425,9 @@ pub(crate) const WAKER: Token = Token(0);
 const RTNL: Token = Token(4);
 const FILTER: Token = Token(8);
 
+/// When an address goes that was given back: the message to its server has left by then.
+const RELEASED_WITHIN: Duration = Duration::from_secs(5);
+
 /// The loop turns at least this often, for whoever watches that it does.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
@@ -419,4 +438,7 @@ const DHCP_TIME_SERVERS_MAX: usize = 4;
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
 /// A file of the kernel's, which answers at once.
-const FORWARD_SWITCH: &str = "/proc/sys/net/ipv4/ip_forward";
+const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// Only where packets vanish: the sizes that fit are kept elsewhere (RFC 4821).
+const MTU_PROBING: &str = "/proc/sys/net/ipv4/tcp_mtu_probing";

@@ -4,18 +4,23 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
     change::Change,
+    clock::Now,
     config::{Addressing, Bridge, NetConfig},
     dialogue::Refusal,
-    engine::{Forwarding, Managed},
+    engine::Managed,
     frame::Mac,
     kernel::{Kernel, Link},
+    router::Announced,
     status::{FilterStatus, LinkStatus, NetStatus, ServicesStatus},
+    switch::Switch,
 };
 
 /// The state of all links, without problems and filter.
 pub(crate) fn status(
+    now: Now,
     config: &NetConfig,
     kernel: &Kernel,
+    announced: &Announced,
     managed: &BTreeMap<u32, Managed>,
 ) -> NetStatus {
     let mut status = NetStatus {
@@ -34,6 +39,9 @@ pub(crate) fn status(
                     status.ntp.extend(lease.ntp.iter().copied().map(IpAddr::V4));
                     status.domain = status.domain.take().or_else(|| lease.domain.clone());
                 }
+                status.dns.extend(announced.servers(now, *index));
+                let domain = announced.domains(now, *index).next();
+                status.domain = status.domain.take().or_else(|| domain.cloned());
             }
             Managed::Static(Addressing::Static { dns, .. }) => status.dns.extend(dns),
             Managed::Static(Addressing::Automatic | Addressing::Unmanaged) => {}
@@ -53,7 +61,8 @@ pub(crate) fn problems<'a>(
     kernel: &Kernel,
     refusals: impl Iterator<Item = &'a (Change, Refusal)>,
     services: &ServicesStatus,
-    forwarding: &Forwarding,
+    forwarding: &Switch,
+    mtu_probing: &Switch,
 ) -> Vec<String> {
     let mut problems: Vec<String> = refusals
         .map(|(change, refusal)| {
@@ -68,10 +77,16 @@ pub(crate) fn problems<'a>(
     if let FilterStatus::Failed(why) = &services.filter {
         problems.push(why.clone());
     }
-    if let Forwarding::Failed(why) = forwarding {
+    if let Some(why) = forwarding.failure() {
         problems.push(format!(
             "The kernel's forwarding does not switch on ({why}), so services do not reach the \
              outside; it is tried again."
+        ));
+    }
+    if let Some(why) = mtu_probing.failure() {
+        problems.push(format!(
+            "The kernel's search for the path's MTU does not switch on ({why}), so some far places \
+             may not be reached; it is tried again."
         ));
     }
     problems
@@ -115,7 +130,8 @@ fn gateway(kernel: &Kernel) -> Option<IpAddr> {
     best.map(|route| route.gateway)
 }
 
-fn spell_mac(mac: Mac) -> String {
+/// A hardware address as people write it.
+pub(crate) fn spell_mac(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
@@ -149,8 +165,9 @@ mod tests {
             filter: FilterStatus::Failed("No filter.".to_owned()),
             rules: Vec::new(),
         };
-        let forwarding = Forwarding::Failed("read-only".to_owned());
-        let problems = problems(&Kernel::default(), [].iter(), &services, &forwarding);
-        assert_eq!(problems.len(), 2, "{problems:?}");
+        let mut switch = Switch::new("/proc/sys/net/there-is-no-such-switch");
+        switch.turn_on(Now::ZERO);
+        let problems = problems(&Kernel::default(), [].iter(), &services, &switch, &switch);
+        assert_eq!(problems.len(), 3, "{problems:?}");
     }
 }

@@ -13,6 +13,7 @@ use super::{
     dialogue::{Dialogue, Refusal},
     kernel::{self, Kernel},
     netlink::socket::{Received, Socket},
+    router::{self, Announced},
 };
 
 /// The kernel's network: what is known of it, and the way to it.
@@ -26,7 +27,7 @@ impl Rtnl {
     /// Opens the socket and begins to read.
     pub(crate) fn open(now: Now) -> Result<Self, Errno> {
         let mut rtnl = Self {
-            socket: Socket::open(None, kernel::GROUPS)?,
+            socket: Socket::open(None, kernel::GROUPS | router::GROUP)?,
             dialogue: Dialogue::begin(now),
         };
         rtnl.send()?;
@@ -66,6 +67,11 @@ impl Rtnl {
     /// What is known, once all of it is and no change is under way.
     pub(crate) fn settled(&self) -> Option<&Kernel> {
         self.dialogue.settled()
+    }
+
+    /// What IPv6 routers have announced.
+    pub(crate) fn announced(&self) -> &Announced {
+        self.dialogue.announced()
     }
 
     /// The changes that the kernel would not make.

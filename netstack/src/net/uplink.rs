@@ -5,11 +5,13 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use super::{
     clock::Now,
+    collision::{Question, Verdict},
     dhcp::{Client, Transmit, lease::Lease},
     frame::{Arp, Mac},
     linklocal::{self, LinkLocal},
     random::Random,
     reconcile::{LEASED_FOR_EVER, Wanted, WantedAddress},
+    report::spell_mac,
     status::{LeaseStatus, spell},
 };
 
@@ -21,8 +23,23 @@ pub(crate) struct Uplink {
     local: Option<LinkLocal>,
     random: Random,
     carrier: bool,
+    collision: Collision,
+    /// The last address that DHCP gave and another host has, until one is undisputed.
+    disputed: Option<(Ipv4Addr, Mac)>,
+    /// The hardware addresses of this box: what they say is no other host's word.
+    own: Vec<Mac>,
     /// Since when there has been a carrier and no confirmed lease.
     alone_since: Option<Now>,
+}
+
+/// Whether another host has the leased address.
+#[derive(Debug)]
+enum Collision {
+    /// There is no confirmed lease.
+    Idle,
+    Asking(Question),
+    /// Nobody has this address but us.
+    None(Ipv4Addr),
 }
 
 /// What is to be sent.
@@ -52,6 +69,9 @@ impl Uplink {
             local: None,
             random,
             carrier: false,
+            collision: Collision::Idle,
+            disputed: None,
+            own: Vec::new(),
             alone_since: None,
         }
     }
@@ -68,11 +88,20 @@ impl Uplink {
         });
     }
 
+    /// The hardware addresses of all links of this box. Two of them may hang on one LAN, and the
+    /// kernel answers for an address on both.
+    pub(crate) fn know_own(&mut self, macs: &[Mac]) {
+        if self.own != macs {
+            self.own = macs.to_vec();
+        }
+    }
+
     /// The link's carrier, as it is now.
     pub(crate) fn carrier(&mut self, now: Now, present: bool) {
         if present != self.carrier {
             self.carrier = present;
             self.client.carrier(now, present);
+            self.disputed = None;
             self.settle(now);
         }
     }
@@ -85,8 +114,18 @@ impl Uplink {
 
     /// An ARP packet arrived.
     pub(crate) fn receive_arp(&mut self, now: Now, arp: &Arp) {
+        if self.own.contains(&arp.sender_mac) {
+            return;
+        }
         if let Some(local) = &mut self.local {
             local.receive(now, arp);
+        }
+        if let Collision::Asking(question) = &self.collision
+            && question.is_answered_by(arp)
+        {
+            self.disputed = Some((arp.sender, arp.sender_mac));
+            self.client.decline(now);
+            self.settle(now);
         }
     }
 
@@ -97,12 +136,20 @@ impl Uplink {
         if let Some(local) = &mut self.local {
             local.tick(now);
         }
+        self.ask_for_collision(now);
     }
 
     /// Takes the next packet to send.
     pub(crate) fn transmit(&mut self) -> Option<Outgoing> {
         let dhcp = self.client.transmit().map(Outgoing::Dhcp);
-        dhcp.or_else(|| self.local.as_mut()?.transmit().map(Outgoing::Arp))
+        dhcp.or_else(|| {
+            let local = self.local.as_mut().and_then(LinkLocal::transmit);
+            let arp = local.or_else(|| match &mut self.collision {
+                Collision::Asking(question) => question.transmit(),
+                Collision::Idle | Collision::None(_) => None,
+            });
+            arp.map(Outgoing::Arp)
+        })
     }
 
     /// Gives the lease back.
@@ -117,7 +164,11 @@ impl Uplink {
             None => self.alone_since.map(|since| since + ALONE_AFTER),
         };
         let local = self.local.as_ref().and_then(LinkLocal::deadline);
-        [self.client.deadline(), fallback, local]
+        let collision = match &self.collision {
+            Collision::Asking(question) => Some(question.deadline()),
+            Collision::Idle | Collision::None(_) => None,
+        };
+        [self.client.deadline(), fallback, local, collision]
             .into_iter()
             .flatten()
             .min()
@@ -127,7 +178,7 @@ impl Uplink {
     pub(crate) fn needs(&self) -> Needs {
         let lease = self.client.lease().map(|lease| lease.address);
         Needs {
-            arp: self.local.is_some(),
+            arp: self.local.is_some() || matches!(self.collision, Collision::Asking(_)),
             datagrams: lease.filter(|_| self.client.needs_datagrams()),
             frames: self.client.needs_raw_frames(),
         }
@@ -184,14 +235,40 @@ impl Uplink {
                 "A lease of before and a link-local address: no DHCP server answers".to_owned()
             }
             Some(_) => "A lease of before, which the DHCP server is asked to confirm".to_owned(),
-            None if local => "Link-local, since no DHCP server answers".to_owned(),
+            None if local => "Link-local, since no DHCP server offers an address".to_owned(),
             None => "Asking for an address by DHCP".to_owned(),
+        }
+    }
+
+    /// What is wrong, as a sentence.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let (address, mac) = self.disputed?;
+        let mac = spell_mac(mac);
+        Some(format!(
+            "Another host ({mac}) has {address}, which the DHCP server gave to the box; the box \
+             asks for another address."
+        ))
+    }
+
+    /// Asks whether another host has the leased address, once for each time it is confirmed anew.
+    fn ask_for_collision(&mut self, now: Now) {
+        let Collision::Asking(question) = &mut self.collision else {
+            return;
+        };
+        if question.tick(now) == Verdict::Free {
+            self.disputed = None;
+            self.client.undisputed();
+            self.collision = match self.client.lease() {
+                Some(lease) => Collision::None(lease.address),
+                None => Collision::Idle,
+            };
         }
     }
 
     /// Starts the link-local address when DHCP has been silent for long enough, and ends it when a
     /// lease is confirmed.
     fn settle(&mut self, now: Now) {
+        self.settle_collision(now);
         if !self.carrier || self.client.confirmed() {
             self.alone_since = None;
             self.local = None;
@@ -201,6 +278,23 @@ impl Uplink {
         if self.local.is_none() && now.saturating_sub(since) >= ALONE_AFTER {
             let jitter = Random::new(self.random.next());
             self.local = Some(LinkLocal::new(now, self.mac, jitter));
+        }
+    }
+
+    fn settle_collision(&mut self, now: Now) {
+        let confirmed = self.carrier && self.client.confirmed();
+        let leased = self.client.lease().filter(|_| confirmed);
+        let leased = leased.map(|lease| lease.address);
+        let asked = match &self.collision {
+            Collision::Idle => None,
+            Collision::Asking(question) => Some(question.address()),
+            Collision::None(address) => Some(*address),
+        };
+        if leased != asked {
+            self.collision = match leased {
+                Some(address) => Collision::Asking(Question::new(now, self.mac, address)),
+                None => Collision::Idle,
+            };
         }
     }
 }
@@ -220,7 +314,10 @@ const ALONE_AFTER: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::dhcp::message::{self, Kind, Message, Options},
+        *,
+    };
 
     const MAC: Mac = [2, 0, 0, 0, 0, 1];
 
@@ -250,7 +347,10 @@ mod tests {
         };
         assert!(address.ip.is_link_local());
         assert!(sent.iter().any(|out| matches!(out, Outgoing::Dhcp(_))));
-        assert_eq!(uplink.origin(), "Link-local, since no DHCP server answers");
+        assert_eq!(
+            uplink.origin(),
+            "Link-local, since no DHCP server offers an address"
+        );
     }
 
     #[test]
@@ -302,5 +402,111 @@ mod tests {
         let announced = |out: &Outgoing| matches!(out, Outgoing::Arp(arp) if arp.sender == ip);
         assert!(sent.iter().any(announced));
         assert_eq!(uplink.wanted().addresses[0].ip, ip);
+    }
+
+    /// Runs against a server that gives `address`; gives the kinds of what the client said.
+    fn serve(uplink: &mut Uplink, address: Ipv4Addr, from: Now, until: Now) -> Vec<Kind> {
+        let (mut now, mut said) = (from, Vec::new());
+        loop {
+            while let Some(outgoing) = uplink.transmit() {
+                let Outgoing::Dhcp(transmit) = outgoing else {
+                    continue;
+                };
+                let asked = Message::parse(&transmit.message).expect("our own message");
+                let kind = asked.kind().expect("our own kind");
+                said.push(kind);
+                let answer = match kind {
+                    Kind::Discover => Kind::Offer,
+                    Kind::Request => Kind::Ack,
+                    _ => continue,
+                };
+                let answer = Message {
+                    reply: true,
+                    yours: address,
+                    options: Options::of(answer)
+                        .with(message::SERVER, &[10, 0, 0, 1])
+                        .with(message::LEASE_TIME, &3600u32.to_be_bytes()),
+                    ..asked
+                };
+                uplink.receive_dhcp(now, &answer.encode());
+            }
+            match uplink.deadline() {
+                Some(at) if at <= until => {
+                    now = now.max(at);
+                    uplink.tick(now);
+                }
+                _ => return said,
+            }
+        }
+    }
+
+    fn has(sender_mac: Mac, sender: Ipv4Addr) -> Arp {
+        Arp {
+            request: false,
+            sender_mac,
+            sender,
+            target: Ipv4Addr::UNSPECIFIED,
+        }
+    }
+
+    const TAKEN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 7);
+    const FREE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 8);
+    const OTHER: Mac = [2, 0, 0, 0, 0, 2];
+
+    #[test]
+    fn an_address_of_another_host_is_used_at_once_but_declined_and_replaced() {
+        let mut uplink = Uplink::new(MAC, None, Random::new(1));
+        uplink.carrier(Duration::ZERO, true);
+        let soon = Duration::from_millis(100);
+        serve(&mut uplink, TAKEN, Duration::ZERO, soon);
+        assert_eq!(uplink.wanted().addresses[0].ip, TAKEN);
+        assert!(uplink.needs().arp, "it asks who has it");
+
+        uplink.receive_arp(soon, &has(OTHER, TAKEN));
+        assert_eq!(uplink.wanted(), Wanted::default());
+        assert!(
+            uplink
+                .problem()
+                .is_some_and(|problem| problem.contains("10.0.0.7"))
+        );
+        let said = serve(&mut uplink, FREE, soon, Duration::from_secs(9));
+        assert_eq!(said, [Kind::Decline], "then ten seconds of silence");
+        let said = serve(&mut uplink, FREE, soon, Duration::from_secs(60));
+        assert_eq!(said, [Kind::Discover, Kind::Request]);
+        assert_eq!(uplink.wanted().addresses[0].ip, FREE);
+        assert_eq!((uplink.problem(), uplink.needs().arp), (None, false));
+    }
+
+    #[test]
+    fn another_link_of_the_box_is_no_other_host() {
+        let mut uplink = Uplink::new(MAC, None, Random::new(1));
+        uplink.know_own(&[MAC, OTHER]);
+        uplink.carrier(Duration::ZERO, true);
+        let soon = Duration::from_millis(100);
+        serve(&mut uplink, TAKEN, Duration::ZERO, soon);
+        uplink.receive_arp(soon, &has(OTHER, TAKEN));
+        assert_eq!(uplink.wanted().addresses[0].ip, TAKEN);
+    }
+
+    #[test]
+    fn whoever_disputes_every_address_is_answered_ever_less() {
+        let mut uplink = Uplink::new(MAC, None, Random::new(1));
+        uplink.carrier(Duration::ZERO, true);
+        let (mut now, mut declined) = (Duration::ZERO, 0);
+        while now < Duration::from_secs(3600) {
+            let said = serve(&mut uplink, TAKEN, now, now);
+            declined += said.iter().filter(|kind| **kind == Kind::Decline).count();
+            uplink.receive_arp(now, &has(OTHER, TAKEN));
+            now += Duration::from_millis(500);
+            uplink.tick(now);
+        }
+        assert!((5..20).contains(&declined), "{declined} in an hour");
+        assert!(
+            uplink
+                .wanted()
+                .addresses
+                .iter()
+                .any(|a| a.ip.is_link_local())
+        );
     }
 }

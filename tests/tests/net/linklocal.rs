@@ -17,7 +17,9 @@ fn without_a_server_there_is_a_link_local_address_until_one_comes() {
             net.wait_for("link-local address", Duration::from_secs(30), |status| {
                 link_local(status).is_some()
             })?;
-            ensure!(net.latest.links[0].origin == "Link-local, since no DHCP server answers");
+            ensure!(
+                net.latest.links[0].origin == "Link-local, since no DHCP server offers an address"
+            );
             let address = link_local(&net.latest).context("an address")?;
             lab.router.run("ip addr add 169.254.0.9/16 dev lan0")?;
             ensure!(

@@ -1,10 +1,14 @@
-//! The box's network against real peers: dnsmasq, the kernel's own bridge, conntrack and nftables,
-//! in network name spaces.
+//! The box's network against real peers, in network name spaces: dnsmasq, Kea and ISC's dhcpd, the
+//! kernel's own bridge, conntrack and nftables.
 
 mod dhcp;
+mod faults;
 mod firewall;
+mod lan;
 mod linklocal;
 mod links;
+mod router;
+mod servers;
 mod succession;
 
 use std::{
@@ -17,6 +21,8 @@ use std::{
 use anyhow::Result;
 use netstack::net::{Addressing, FilterStatus, NetConfig, NetStatus};
 use tests::netns::{Machine, lacks, until};
+
+use self::lan::Lan;
 
 /// A box with an uplink `up0` to a router's `lan0` at 192.168.50.1.
 struct Lab {
@@ -51,7 +57,11 @@ fn config() -> NetConfig {
 }
 
 fn leased(status: &NetStatus) -> Option<Ipv4Addr> {
-    let link = status.links.iter().find(|link| link.name == "up0")?;
+    leased_on(status, "up0")
+}
+
+fn leased_on(status: &NetStatus, name: &str) -> Option<Ipv4Addr> {
+    let link = status.links.iter().find(|link| link.name == name)?;
     let lease = link.lease.as_ref().filter(|lease| lease.server.is_some())?;
     let there = link
         .addresses
