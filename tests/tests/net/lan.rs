@@ -19,7 +19,8 @@ impl Lan {
         router.run(&format!("ip addr add {}/24 dev lan0", pool.address(1)))?;
         router.run("ip link set lan0 up")?;
         // A switch has a carrier also while nobody is on it.
-        router.run("ip link add spare0 type dummy")?;
+        router.run("ip link add spare0 type veth peer name spare1")?;
+        router.run("ip link set spare1 up")?;
         router.run("ip link set spare0 master lan0 up")?;
         Ok(Self {
             router,
