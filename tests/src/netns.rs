@@ -191,16 +191,21 @@ impl Dnsmasq {
             .spawn()
             .context("dnsmasq does not start")?;
         let server = Self { child, folder };
-        until(Duration::from_secs(5), || {
-            server.log().contains("DHCP, IP range")
-        })
-        .with_context(|| server.log())?;
+        until(SOON, || server.log().contains("DHCP, IP range")).with_context(|| server.log())?;
         Ok(server)
     }
 
     /// What it has said so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// Whether a client has looked for servers after a lease was granted. Before, it may have to
+    /// more than once: what is sent in the moment in which a link comes up may get lost.
+    pub fn was_asked_anew(&self) -> bool {
+        let log = self.log();
+        let granted = log.split_once("DHCPACK(");
+        granted.is_some_and(|(_, after)| after.contains("DHCPDISCOVER("))
     }
 
     /// How often it has said `what`.
@@ -271,7 +276,7 @@ impl Net {
     /// Ends it, and waits until it has.
     pub fn stop(self, release: bool) -> Result<()> {
         self.handle.shutdown(release)?;
-        until(Duration::from_secs(5), || self.handle.ended())
+        until(SOON, || self.handle.ended())
     }
 }
 
@@ -288,9 +293,7 @@ pub fn until(deadline: Duration, mut is_so: impl FnMut() -> bool) -> Result<()> 
 /// `ip netns exec` becomes the command, so its process is the command's own.
 pub(crate) fn end(child: &mut Child) {
     drop(child.kill());
-    drop(until(Duration::from_secs(5), || {
-        !matches!(child.try_wait(), Ok(None))
-    }));
+    drop(until(SOON, || !matches!(child.try_wait(), Ok(None))));
 }
 
 fn run(command: &mut Command) -> Result<String> {
@@ -303,3 +306,6 @@ fn run(command: &mut Command) -> Result<String> {
     );
     Ok(said)
 }
+
+/// What takes milliseconds on a quiet machine.
+const SOON: Duration = Duration::from_secs(60);

@@ -14,7 +14,7 @@ fn without_a_server_there_is_a_link_local_address_until_one_comes() {
         || {
             let lab = Lab::new()?;
             let mut net = Net::start(&lab.the_box, config())?;
-            net.wait_for("link-local address", Duration::from_secs(30), |status| {
+            net.wait_for("link-local address", SOON, |status| {
                 link_local(status).is_some()
             })?;
             ensure!(
@@ -28,7 +28,7 @@ fn without_a_server_there_is_a_link_local_address_until_one_comes() {
             );
 
             let _server = Dnsmasq::start(&lab.router, "lan0", "")?;
-            net.wait_for("lease in place of it", Duration::from_secs(70), |status| {
+            net.wait_for("lease in place of it", SOON, |status| {
                 leased(status).is_some() && link_local(status).is_none()
             })
         },

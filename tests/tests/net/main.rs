@@ -8,7 +8,6 @@ mod lan;
 mod linklocal;
 mod links;
 mod router;
-mod servers;
 mod succession;
 
 use std::{

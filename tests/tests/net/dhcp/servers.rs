@@ -13,7 +13,7 @@ use tests::{
     netns::{Machine, Net, until},
 };
 
-use super::{Lan, SOON, config, leased, link_local, test};
+use crate::{Lan, SOON, config, leased, link_local, test};
 
 #[test]
 fn every_way_of_a_lease_is_gone_with_every_server() {
