@@ -12,7 +12,7 @@
 //! | `config`, `status` | what should be, what is |
 //! | [`settings`], [`transaction`] | what the owner sets, and a change of it that can't lock him out |
 //! | `engine`, `ports` | the loop and its sockets |
-//! | `dhcp`, `linklocal`, `collision`, `uplink` | the protocols, without sockets or clocks |
+//! | `dhcp`, `linklocal`, `collision`, `gateway`, `uplink` | the protocols, without sockets or clocks |
 //! | `router` | what IPv6 routers announce, as far as it is not the kernel's work |
 //! | `ntp` | the time of the day, from servers that agree |
 //! | `kernel`, `reconcile`, `change`, `rtnl` | links, addresses, routes: seen, compared, changed |
@@ -31,6 +31,7 @@ mod filter;
 mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod gateway;
 mod kernel;
 mod linklocal;
 mod netlink;

@@ -37,6 +37,8 @@ pub struct Pool {
     pub first: u8,
     /// The last byte of the last address.
     pub last: u8,
+    /// Whether leases last for an hour, so that a test sees none renewed.
+    pub lasting: bool,
 }
 
 /// A server at work.
@@ -59,7 +61,16 @@ impl Pool {
             network,
             first: 100,
             last: 109,
+            lasting: false,
         }
+    }
+
+    /// How long a lease lasts, and when it is to be renewed and rebound, in seconds.
+    fn terms(&self) -> [u64; 3] {
+        if self.lasting {
+            return [3600, 1800, 3000];
+        }
+        [LEASE, RENEW, REBIND].map(|term| term.as_secs())
     }
 
     /// An address of the network.
@@ -83,39 +94,47 @@ impl Server {
         let folder = std::env::temp_dir().join(format!("{}-{kind:?}-{link}", machine.name()));
         fs::create_dir_all(&folder)?;
         let log = File::create(folder.join("log"))?;
+        let [lasts, renew, rebind] = pool.terms();
         let path = |name: &str| folder.join(name).display().to_string();
-        let line: Vec<String> =
-            match kind {
-                Kind::Dnsmasq => {
-                    let range = (pool.address(pool.first), pool.address(pool.last));
-                    [
+        let line: Vec<String> = match kind {
+            Kind::Dnsmasq => {
+                let range = (pool.address(pool.first), pool.address(pool.last));
+                [
                     "dnsmasq --keep-in-foreground --conf-file=/dev/null --port=0 --user=root",
                     "--bind-interfaces --no-ping --log-dhcp --log-facility=- --dhcp-authoritative",
-                    &format!("--interface={link} --pid-file= --dhcp-leasefile={}", path("leases")),
-                    &format!("--dhcp-range={},{},255.255.255.0,2m", range.0, range.1),
-                    &format!("--dhcp-option=option:T1,{}", RENEW.as_secs()),
-                    &format!("--dhcp-option=option:T2,{}", REBIND.as_secs()),
+                    &format!(
+                        "--interface={link} --pid-file= --dhcp-leasefile={}",
+                        path("leases")
+                    ),
+                    &format!(
+                        "--dhcp-range={},{},255.255.255.0,{}",
+                        range.0,
+                        range.1,
+                        lasts.max(120)
+                    ),
+                    &format!("--dhcp-option=option:T1,{renew}"),
+                    &format!("--dhcp-option=option:T2,{rebind}"),
                 ]
                 .iter()
                 .flat_map(|words| words.split_whitespace())
                 .map(str::to_owned)
                 .collect()
-                }
-                Kind::Kea => {
-                    fs::write(folder.join("kea.conf"), kea(link, pool))?;
-                    vec!["kea-dhcp4".to_owned(), "-c".to_owned(), path("kea.conf")]
-                }
-                Kind::Isc => {
-                    fs::write(folder.join("dhcpd.conf"), isc(pool))?;
-                    fs::write(folder.join("leases"), "")?;
-                    let files = [path("dhcpd.conf"), path("leases"), path("pid")];
-                    let [config, leases, pid] = files;
-                    format!("dhcpd -4 -f -d -cf {config} -lf {leases} -pf {pid} {link}")
-                        .split_whitespace()
-                        .map(str::to_owned)
-                        .collect()
-                }
-            };
+            }
+            Kind::Kea => {
+                fs::write(folder.join("kea.conf"), kea(link, pool))?;
+                vec!["kea-dhcp4".to_owned(), "-c".to_owned(), path("kea.conf")]
+            }
+            Kind::Isc => {
+                fs::write(folder.join("dhcpd.conf"), isc(pool))?;
+                fs::write(folder.join("leases"), "")?;
+                let files = [path("dhcpd.conf"), path("leases"), path("pid")];
+                let [config, leases, pid] = files;
+                format!("dhcpd -4 -f -d -cf {config} -lf {leases} -pf {pid} {link}")
+                    .split_whitespace()
+                    .map(str::to_owned)
+                    .collect()
+            }
+        };
         let child = machine
             .command()
             .args(line)
@@ -188,13 +207,14 @@ impl Drop for Server {
 }
 
 fn kea(link: &str, pool: Pool) -> String {
+    let [lasts, renew, rebind] = pool.terms();
     let config = json!({ "Dhcp4": {
         "interfaces-config": { "interfaces": [link], "dhcp-socket-type": "raw" },
         "lease-database": { "type": "memfile", "persist": false },
         "authoritative": true,
-        "valid-lifetime": LEASE.as_secs(),
-        "renew-timer": RENEW.as_secs(),
-        "rebind-timer": REBIND.as_secs(),
+        "valid-lifetime": lasts,
+        "renew-timer": renew,
+        "rebind-timer": rebind,
         "subnet4": [{
             "subnet": format!("{}/24", pool.address(0)),
             "pools": [{
@@ -213,7 +233,7 @@ fn kea(link: &str, pool: Pool) -> String {
 }
 
 fn isc(pool: Pool) -> String {
-    let seconds = LEASE.as_secs();
+    let [seconds, renew, rebind] = pool.terms();
     format!(
         "authoritative; ping-check false;\n\
          default-lease-time {seconds}; max-lease-time {seconds}; min-lease-time {seconds};\n\
@@ -222,8 +242,6 @@ fn isc(pool: Pool) -> String {
            range {first} {last};\n\
            option routers {router};\n\
          }}\n",
-        renew = RENEW.as_secs(),
-        rebind = REBIND.as_secs(),
         network = pool.address(0),
         first = pool.address(pool.first),
         last = pool.address(pool.last),

@@ -216,6 +216,14 @@ impl Client {
         self.broadcast(now, Ipv4Addr::UNSPECIFIED, options);
     }
 
+    /// The network may be another one than the lease's: asks whether it still holds, and keeps it
+    /// until a server says that it does not (RFC 2131, 3.2).
+    pub(crate) fn doubt(&mut self, now: Now) {
+        if self.confirmed() {
+            self.reboot(now);
+        }
+    }
+
     /// Nobody disputes the address of the lease.
     pub(crate) fn undisputed(&mut self) {
         self.declined = 0;

@@ -8,6 +8,7 @@ use super::{
     collision::{Question, Verdict},
     dhcp::{Client, Transmit, lease::Lease},
     frame::{Arp, Mac},
+    gateway::Gateway,
     linklocal::{self, LinkLocal},
     random::Random,
     reconcile::{LEASED_FOR_EVER, Wanted, WantedAddress},
@@ -24,6 +25,11 @@ pub(crate) struct Uplink {
     random: Random,
     carrier: bool,
     collision: Collision,
+    gateway: Option<Gateway>,
+    /// Our address and the router's that were last watched.
+    watched: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// How often in a row the gateway did not answer.
+    silences: u32,
     /// The last address that DHCP gave and another host has, until one is undisputed.
     disputed: Option<(Ipv4Addr, Mac)>,
     /// The hardware addresses of this box: what they say is no other host's word.
@@ -70,6 +76,9 @@ impl Uplink {
             random,
             carrier: false,
             collision: Collision::Idle,
+            gateway: None,
+            watched: None,
+            silences: 0,
             disputed: None,
             own: Vec::new(),
             alone_since: None,
@@ -102,6 +111,7 @@ impl Uplink {
             self.carrier = present;
             self.client.carrier(now, present);
             self.disputed = None;
+            self.silences = 0;
             self.settle(now);
         }
     }
@@ -120,6 +130,13 @@ impl Uplink {
         if let Some(local) = &mut self.local {
             local.receive(now, arp);
         }
+        if self
+            .gateway
+            .as_mut()
+            .is_some_and(|gateway| gateway.receive(now, arp))
+        {
+            self.silences = 0;
+        }
         if let Collision::Asking(question) = &self.collision
             && question.is_answered_by(arp)
         {
@@ -137,6 +154,7 @@ impl Uplink {
             local.tick(now);
         }
         self.ask_for_collision(now);
+        self.ask_gateway(now);
     }
 
     /// Takes the next packet to send.
@@ -148,6 +166,7 @@ impl Uplink {
                 Collision::Asking(question) => question.transmit(),
                 Collision::Idle | Collision::None(_) => None,
             });
+            let arp = arp.or_else(|| self.gateway.as_mut()?.transmit());
             arp.map(Outgoing::Arp)
         })
     }
@@ -168,7 +187,8 @@ impl Uplink {
             Collision::Asking(question) => Some(question.deadline()),
             Collision::Idle | Collision::None(_) => None,
         };
-        [self.client.deadline(), fallback, local, collision]
+        let gateway = self.gateway.as_ref().map(Gateway::deadline);
+        [self.client.deadline(), fallback, local, collision, gateway]
             .into_iter()
             .flatten()
             .min()
@@ -178,7 +198,9 @@ impl Uplink {
     pub(crate) fn needs(&self) -> Needs {
         let lease = self.client.lease().map(|lease| lease.address);
         Needs {
-            arp: self.local.is_some() || matches!(self.collision, Collision::Asking(_)),
+            arp: self.local.is_some()
+                || matches!(self.collision, Collision::Asking(_))
+                || self.gateway.as_ref().is_some_and(Gateway::is_asking),
             datagrams: lease.filter(|_| self.client.needs_datagrams()),
             frames: self.client.needs_raw_frames(),
         }
@@ -242,12 +264,36 @@ impl Uplink {
 
     /// What is wrong, as a sentence.
     pub(crate) fn problem(&self) -> Option<String> {
-        let (address, mac) = self.disputed?;
+        let router = self.client.lease().and_then(|lease| lease.router);
+        let Some((address, mac)) = self.disputed else {
+            let router = router.filter(|_| self.silences > 0)?;
+            return Some(format!(
+                "The gateway {router} does not answer; the DHCP server is asked whether the box's \
+                 address still holds."
+            ));
+        };
         let mac = spell_mac(mac);
         Some(format!(
             "Another host ({mac}) has {address}, which the DHCP server gave to the box; the box \
              asks for another address."
         ))
+    }
+
+    /// Asks the gateway whether it is there and, if it is not, the DHCP server whether this still is
+    /// its network.
+    fn ask_gateway(&mut self, now: Now) {
+        if self
+            .gateway
+            .as_mut()
+            .is_some_and(|gateway| gateway.tick(now))
+        {
+            self.silences = self.silences.saturating_add(1);
+            // A router that is off for long must not keep the server busy.
+            if self.silences.is_power_of_two() || self.silences.is_multiple_of(DOUBT_EACH) {
+                self.client.doubt(now);
+                self.settle(now);
+            }
+        }
     }
 
     /// Asks whether another host has the leased address, once for each time it is confirmed anew.
@@ -269,6 +315,7 @@ impl Uplink {
     /// lease is confirmed.
     fn settle(&mut self, now: Now) {
         self.settle_collision(now);
+        self.settle_gateway(now);
         if !self.carrier || self.client.confirmed() {
             self.alone_since = None;
             self.local = None;
@@ -278,6 +325,19 @@ impl Uplink {
         if self.local.is_none() && now.saturating_sub(since) >= ALONE_AFTER {
             let jitter = Random::new(self.random.next());
             self.local = Some(LinkLocal::new(now, self.mac, jitter));
+        }
+    }
+
+    fn settle_gateway(&mut self, now: Now) {
+        let confirmed = self.carrier && self.client.confirmed();
+        let lease = self.client.lease().filter(|_| confirmed);
+        let ends = lease.and_then(|lease| Some((lease.address, lease.router?)));
+        if self.gateway.as_ref().map(Gateway::ends) != ends {
+            self.gateway = ends.map(|ends| Gateway::new(now, self.mac, ends));
+            if ends.is_some() && ends != self.watched {
+                self.watched = ends;
+                self.silences = 0;
+            }
         }
     }
 
@@ -308,6 +368,9 @@ fn granted(lease: &Lease) -> String {
         None => format!("DHCP{server}, for good"),
     }
 }
+
+/// Silences of the gateway, half a minute each, after which the server is asked in any case.
+const DOUBT_EACH: u32 = 64;
 
 /// Two requests have gone unanswered by then (4 and 8 s).
 const ALONE_AFTER: Duration = Duration::from_secs(10);
@@ -425,6 +488,7 @@ mod tests {
                     yours: address,
                     options: Options::of(answer)
                         .with(message::SERVER, &[10, 0, 0, 1])
+                        .with(message::ROUTER, &[10, 0, 0, 1])
                         .with(message::LEASE_TIME, &3600u32.to_be_bytes()),
                     ..asked
                 };
@@ -471,7 +535,7 @@ mod tests {
         );
         let said = serve(&mut uplink, FREE, soon, Duration::from_secs(9));
         assert_eq!(said, [Kind::Decline], "then ten seconds of silence");
-        let said = serve(&mut uplink, FREE, soon, Duration::from_secs(60));
+        let said = serve(&mut uplink, FREE, soon, Duration::from_secs(30));
         assert_eq!(said, [Kind::Discover, Kind::Request]);
         assert_eq!(uplink.wanted().addresses[0].ip, FREE);
         assert_eq!((uplink.problem(), uplink.needs().arp), (None, false));
@@ -508,5 +572,32 @@ mod tests {
                 .iter()
                 .any(|a| a.ip.is_link_local())
         );
+    }
+
+    #[test]
+    fn a_gateway_that_is_gone_makes_the_box_ask_whether_this_still_is_its_network() {
+        let mut uplink = Uplink::new(MAC, None, Random::new(1));
+        uplink.carrier(Duration::ZERO, true);
+        let said = serve(&mut uplink, FREE, Duration::ZERO, Duration::from_secs(32));
+        assert_eq!(said, [Kind::Discover, Kind::Request]);
+        let from = Duration::from_secs(32);
+        let said = serve(&mut uplink, FREE, from, Duration::from_secs(34));
+        assert_eq!(said, [Kind::Request], "and the server confirms it");
+        assert_eq!(uplink.wanted().addresses[0].ip, FREE);
+        let problem = uplink.problem().expect("it is told");
+        assert!(problem.contains("10.0.0.1"), "{problem}");
+
+        // Silent for good, it does not keep the DHCP server busy.
+        let from = Duration::from_secs(34);
+        let said = serve(&mut uplink, FREE, from, Duration::from_secs(1700));
+        assert!((3..8).contains(&said.len()), "{said:?}");
+
+        let router = has(OTHER, Ipv4Addr::new(10, 0, 0, 1));
+        while !uplink.needs().arp {
+            let now = uplink.deadline().expect("it goes on");
+            uplink.tick(now);
+        }
+        uplink.receive_arp(Duration::from_secs(1700), &router);
+        assert_eq!(uplink.problem(), None);
     }
 }

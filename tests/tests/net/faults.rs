@@ -271,4 +271,5 @@ const POOL: Pool = Pool {
     network: [192, 168, 50],
     first: 100,
     last: 109,
+    lasting: false,
 };

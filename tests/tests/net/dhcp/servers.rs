@@ -50,11 +50,12 @@ fn every_way_of_a_lease_is_gone_with_every_server() {
 /// A way of a lease.
 type Way = fn(Kind) -> Result<()>;
 
-const WAYS: [(&str, Way); 7] = [
+const WAYS: [(&str, Way); 8] = [
     ("a lease is renewed with its server", renewed),
     ("a lease is rebound with another server", rebound),
     ("a lease of another network is refused", refused),
     ("a network that changes unseen is followed", followed),
+    ("a gateway that is gone is missed", missed),
     ("the server has no address, then one", exhausted),
     ("the server is gone, then back", gone),
     ("the address is another host's", disputed),
@@ -71,9 +72,13 @@ struct Leased {
 
 impl Leased {
     fn from(kind: Kind) -> Result<Self> {
-        let lan = Lan::new(POOL)?;
+        Self::of(kind, POOL)
+    }
+
+    fn of(kind: Kind, pool: Pool) -> Result<Self> {
+        let lan = Lan::new(pool)?;
         let the_box = lan.machine("box", "up0")?;
-        let server = Server::start(kind, &lan.router, "lan0", POOL)?;
+        let server = Server::start(kind, &lan.router, "lan0", pool)?;
         let mut net = Net::start(&the_box, config())?;
         net.wait_for("lease", SOON, |status| leased(status).is_some())
             .with_context(|| server.log())?;
@@ -145,6 +150,26 @@ fn followed(kind: Kind) -> Result<()> {
     there.lan.renumber(OTHER)?;
     let server = Server::start(kind, &there.lan.router, "lan0", OTHER)?;
     in_other_network(&mut there.net, &server)
+}
+
+/// The network changes unseen, and the lease of before would last for an hour.
+fn missed(kind: Kind) -> Result<()> {
+    let lasting = Pool {
+        lasting: true,
+        ..POOL
+    };
+    let mut there = Leased::of(kind, lasting)?;
+    drop(there.server);
+    there.lan.renumber(OTHER)?;
+    there.net.wait_for("word of it", SOON, |status| {
+        let says = |problem: &String| problem.contains("The gateway 192.168.50.1 does not answer");
+        status.problems.iter().any(says)
+    })?;
+    let server = Server::start(kind, &there.lan.router, "lan0", OTHER)?;
+    in_other_network(&mut there.net, &server)?;
+    there.net.wait_for("end of the problem", SOON, |status| {
+        status.problems.is_empty()
+    })
 }
 
 fn in_other_network(net: &mut Net, server: &Server) -> Result<()> {
@@ -240,6 +265,7 @@ const POOL: Pool = Pool {
     network: [192, 168, 50],
     first: 100,
     last: 109,
+    lasting: false,
 };
 
 const OTHER: Pool = Pool {
