@@ -80,7 +80,8 @@ fn become_image(
     envp: &[*const c_char],
     moved: &mut [i32],
 ) -> ! {
-    let errno = match prepare(image.command, moved) {
+    let mut report = image.report.as_raw_fd();
+    let errno = match prepare(image.command, moved, &mut report) {
         Ok(()) => {
             // SAFETY: both arrays end with a null pointer and their strings outlive the call.
             unsafe { libc::execve(image.program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
@@ -89,17 +90,19 @@ fn become_image(
         }
         Err(errno) => errno.raw_os_error(),
     };
-    let _ = rustix::io::write(image.report, &errno.to_ne_bytes());
+    // SAFETY: open in this child until it ends, here.
+    let report = unsafe { BorrowedFd::borrow_raw(report) };
+    let _ = rustix::io::write(report, &errno.to_ne_bytes());
     // SAFETY: ends the process without running anything else of it.
     unsafe { libc::_exit(127) }
 }
 
-fn prepare(command: &Command<'_>, moved: &mut [i32]) -> Result<(), Errno> {
+fn prepare(command: &Command<'_>, moved: &mut [i32], report: &mut i32) -> Result<(), Errno> {
     rustix::process::setsid()?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     rustix::process::chdir(c"/")?;
     write_oom_score(command.oom_score_adj);
-    place_descriptors(&command.fds, moved)?;
+    place_descriptors(&command.fds, moved, report)?;
     if command.controlling_tty {
         rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
     }
@@ -120,10 +123,19 @@ fn prepare(command: &Command<'_>, moved: &mut [i32]) -> Result<(), Errno> {
 }
 
 /// Puts every listed descriptor at its number and marks all others to be closed by `execve`.
-fn place_descriptors(fds: &[(BorrowedFd<'_>, i32)], moved: &mut [i32]) -> Result<(), Errno> {
-    // First out of the way of every target, so that descriptors may trade places.
+fn place_descriptors(
+    fds: &[(BorrowedFd<'_>, i32)],
+    moved: &mut [i32],
+    report: &mut i32,
+) -> Result<(), Errno> {
+    // First out of the way of every target, so that descriptors may trade places. No further than
+    // that: where descriptors are short, the free ones may be anywhere.
+    let above = fds.iter().map(|(_, target)| target + 1).max().unwrap_or(0);
     for ((fd, _), moved) in fds.iter().zip(moved.iter_mut()) {
-        *moved = cvt(fcntl_dup_above(fd.as_raw_fd()))?;
+        *moved = cvt(fcntl_dup_above(fd.as_raw_fd(), above))?;
+    }
+    if *report < above {
+        *report = cvt(fcntl_dup_above(*report, above))?;
     }
     // SAFETY: closes nothing, only marks; touches no memory.
     cvt(unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, CLOSE_RANGE_CLOEXEC) as i32 })?;
@@ -135,9 +147,9 @@ fn place_descriptors(fds: &[(BorrowedFd<'_>, i32)], moved: &mut [i32]) -> Result
     Ok(())
 }
 
-fn fcntl_dup_above(fd: i32) -> i32 {
+fn fcntl_dup_above(fd: i32, least: i32) -> i32 {
     // SAFETY: makes a new descriptor; touches no memory.
-    unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, ABOVE_TARGETS) }
+    unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, least) }
 }
 
 fn cvt(result: i32) -> Result<i32, Errno> {
@@ -237,8 +249,6 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const KERNEL_SIGACTION_WORDS: usize = 4;
 /// `linux/close_range.h`.
 const CLOSE_RANGE_CLOEXEC: u32 = 4;
-/// Above any number that a child is given on purpose.
-const ABOVE_TARGETS: i32 = 64;
 
 #[cfg(test)]
 mod tests {
