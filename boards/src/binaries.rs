@@ -61,6 +61,19 @@ pub fn init_with_faults(board: &Board) -> Result<PathBuf> {
     Ok(target.join(&board.target).join("release/init-fault"))
 }
 
+/// Builds `pilot` with fault injection, for the same.
+///
+/// # Errors
+/// When it does not compile.
+pub fn pilot_with_faults(board: &Board) -> Result<PathBuf> {
+    let target = target_folder();
+    progress::step("Building pilot with faults", || {
+        let packages = ["-p", "cli", "--features", "fault", "--bin", "pilot-fault"];
+        cargo(&target, &["--target", &board.target], &packages, STATIC)
+    })?;
+    Ok(target.join(&board.target).join("release/pilot-fault"))
+}
+
 /// The workspace's folder, of which this crate is a part.
 pub fn workspace() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));

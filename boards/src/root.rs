@@ -149,7 +149,7 @@ fn ours(tree: &mut Tree, binaries: &Binaries, preloaded: &[&Path]) -> Result<()>
     tree.file(INIT, 0o755, &binaries.init);
     tree.file("usr/lib/pilotlight/agent", 0o755, &binaries.agent);
     tree.file("usr/lib/pilotlight/monitor", 0o755, &binaries.monitor);
-    tree.file("usr/bin/pilot", 0o755, &binaries.pilot);
+    tree.file(PILOT, 0o755, &binaries.pilot);
     for name in ["init", "modprobe"] {
         tree.link(format!("usr/sbin/{name}"), "/usr/lib/pilotlight/init");
     }
@@ -255,6 +255,8 @@ const LINKS: &[(&str, &str)] = &[
 
 /// Where PID 1 and the roles are.
 pub const INIT: &str = "usr/lib/pilotlight/init";
+/// The place in the root of `pilot`.
+pub const PILOT: &str = "usr/bin/pilot";
 
 /// Where packages are that come with the root.
 const PACKAGES: &str = "usr/share/pilotlight/packages";

@@ -12,6 +12,7 @@ mod forwards;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod hearing;
+mod hunt;
 mod inheritance;
 mod jobs;
 mod keeping;
@@ -34,6 +35,7 @@ mod timekeeping;
 mod tries;
 mod unit;
 mod upgrade;
+mod watchdog;
 
 use std::{
     collections::BTreeMap,
@@ -344,34 +346,6 @@ impl Pid1 {
             }
         }
     }
-
-    /// Feeds the hardware watchdog, as long as the guard is alive to judge the others.
-    fn feed_watchdog(&mut self, now: Duration) {
-        let lives = self.vitals.guard_age(now) <= GUARD_IS_DEAD_AFTER;
-        if self.guard_lives == Some(!lives) {
-            self.tell_of_guard(lives);
-        }
-        self.guard_lives = self.guard_lives.map(|_| lives).or(lives.then_some(true));
-        if !lives || now < self.feed_at {
-            return;
-        }
-        self.feed_at = now + FEED_EVERY;
-        if let Some(watchdog) = &self.watchdog {
-            let _ = watchdog.device.feed();
-        }
-        crash::probation::goes_on(now);
-    }
-
-    /// On the console too: after the reset that follows, it may be all that is known.
-    fn tell_of_guard(&self, lives: bool) {
-        let text = match (lives, &self.watchdog) {
-            (true, _) => "the guard works again",
-            (false, Some(_)) => "the guard does nothing any more: the watchdog is no longer fed",
-            (false, None) => "the guard does nothing any more, and there is no watchdog",
-        };
-        kmsg::write(kmsg::ERROR, text);
-        supervise::error!("{text}");
-    }
 }
 
 /// The clock of everything here.
@@ -383,9 +357,6 @@ fn now() -> Duration {
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// A deadline in the past must not make the loop spin.
 const SHORTEST_WAIT: Duration = Duration::from_millis(5);
-/// A guard that has not ticked for so long is stuck itself.
-const GUARD_IS_DEAD_AFTER: Duration = Duration::from_secs(5);
-const FEED_EVERY: Duration = Duration::from_secs(1);
 const BEGIN_AGAIN: Duration = Duration::from_secs(1);
 /// A bug that panics at every turn must not also burn the CPU.
 const AFTER_PANIC: Duration = Duration::from_millis(100);

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use boards::{
     accel::Accel,
     artifacts::Artifacts,
+    binaries,
     board::Board,
     disk::{self, Disk},
     qemu::{Drive, Machine},
@@ -58,7 +59,7 @@ impl Kit {
         })
     }
 
-    /// The same with an `init` that obeys fault injection, and more files in the root, each with
+    /// The same with an `init` that obeys fault injection, a `pilot` that asks for it, and more files in the root, each with
     /// its place; `make` may make them in the folder it is given.
     ///
     /// # Errors
@@ -69,7 +70,9 @@ impl Kit {
     ) -> Result<Self> {
         Self::with_files(name, |_, folder| {
             let init = (PathBuf::from(root::INIT), native::init_with_faults()?);
-            Ok(make(folder)?.into_iter().chain([init]).collect())
+            let pilot = binaries::pilot_with_faults(&Board::x86_64()?)?;
+            let pilot = (PathBuf::from(root::PILOT), pilot);
+            Ok(make(folder)?.into_iter().chain([init, pilot]).collect())
         })
     }
 

@@ -82,7 +82,10 @@ impl Chronyd {
             folder.join("pid").display()
         );
         fs::write(folder.join("conf"), config)?;
-        let fake = fake.map_or_else(String::new, |by| format!("faketime -f {by} "));
+        // By faketime(1) it would be a child of a child, and outlive the test.
+        let fake = fake.map_or_else(String::new, |by| {
+            format!("env LD_PRELOAD={} FAKETIME={by} ", libfaketime())
+        });
         // -x: it must not touch this machine's clock.
         let conf = folder.join("conf");
         let watch = router.watch(&format!(
@@ -99,6 +102,11 @@ impl Chronyd {
         .with_context(|| server.watch.so_far())?;
         Ok(server)
     }
+}
+
+fn libfaketime() -> String {
+    let machine = std::env::consts::ARCH;
+    format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1")
 }
 
 impl Drop for Chronyd {

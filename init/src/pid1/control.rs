@@ -128,8 +128,7 @@ impl Pid1 {
             }
             (Role::Front, Request::Hostname(name)) => self.go_by(name),
             (Role::Front, Request::Resolver(status)) => {
-                self.names.status = *status;
-                self.changed();
+                self.take_resolver(*status);
                 Ok(())
             }
             (_, request) => Err(format!("{} may not ask for {request:?}", role.name())),

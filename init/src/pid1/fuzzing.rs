@@ -82,7 +82,7 @@ fn take_over(state: &[u8]) {
     if let Some(settled) = records::read::<SettledRecord<'_>>(state, Tag::Settled, 1) {
         let _ = settled.keep.to_bytes();
         settled.empty_groups.iter().for_each(|path| is_ours(path));
-        let hopeless = |at: Duration| super::steps::is_hopeless(Some(at), NOW);
+        let hopeless = |at: Duration| super::hunt::is_hopeless(Some(at), NOW);
         let _ = settled.drivers_done.map(hopeless);
     }
     if let Some(record) = records::read(state, Tag::Network, 1) {

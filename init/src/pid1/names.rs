@@ -63,6 +63,17 @@ impl Pid1 {
         refused.map_or(Ok(()), Err)
     }
 
+    /// Takes what the front says of its name server. Every status carries it, so its size is bounded
+    /// whatever the front says.
+    pub(super) fn take_resolver(&mut self, mut status: ResolverStatus) {
+        status.servers.truncate(MAX_SERVERS);
+        for server in &mut status.servers {
+            server.domain = server.domain.take().filter(|name| name.len() < MAX_DOMAIN);
+        }
+        self.names.status = status;
+        self.changed();
+    }
+
     /// Has sockets where names are asked for, and none elsewhere. What can't be had is tried again.
     pub(super) fn open_names(&mut self) {
         // Before the drivers are there, services are not either; the door comes first.
@@ -216,6 +227,10 @@ fn is_datagram(fd: &OwnedFd) -> bool {
     sockopt::socket_type(fd.as_fd()) == Ok(SocketType::DGRAM)
 }
 
+/// Eight for all names, and some for a few domains.
+const MAX_SERVERS: usize = 32;
+/// Bytes, as DNS has them.
+const MAX_DOMAIN: usize = 256;
 /// A box has a link or two, with a few addresses each.
 const MOST_OF_LAN: usize = 8;
 

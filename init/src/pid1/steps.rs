@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use drivers::{block, watchdog};
 use netstack::net::{self, Bridge, Clock, NetConfig, TimeConfig};
 use rustix::{io::Errno, rand::GetRandomFlags, system::RebootCommand};
 use supervise::{
@@ -17,6 +16,7 @@ use supervise::{
 
 use super::{
     Pid1, Stage,
+    hunt::has_entropy,
     jobs::Purpose,
     roles::Role,
     table::{Kind, Unit},
@@ -106,7 +106,7 @@ impl Pid1 {
         self.begun(step.action, begun);
     }
 
-    fn begun(&mut self, action: Action, begun: Result<Begun, String>) {
+    pub(super) fn begun(&mut self, action: Action, begun: Result<Begun, String>) {
         match begun {
             Ok(Begun::Done) => self.step_done(action),
             Ok(Begun::Pending) => {}
@@ -155,49 +155,6 @@ impl Pid1 {
             Stage::Root => &[net::MODULES, services::MODULES].concat(),
         };
         self.start_job(Purpose::Coldplug, &[&["coldplug"], also].concat(), patience);
-    }
-
-    /// Looks for the partitions that steps under way wait for.
-    fn hunt(&mut self, now: Duration) {
-        let hopeless = is_hopeless(self.drivers_done, now);
-        for (action, label) in [
-            (Action::RootDevice, self.cmdline.slot.partition_label()),
-            (Action::Keep, "pilot-keep"),
-            (Action::Data, "pilot-data"),
-        ] {
-            if !self.boot.is_running(action) || self.found.contains(&action) {
-                continue;
-            }
-            match block::partition_by_label(Path::new("/sys"), label) {
-                Ok(partition) => {
-                    self.found.push(action);
-                    self.found_partition(action, &partition.node());
-                }
-                Err(e) if hopeless => self.step_failed(action, e.to_string()),
-                Err(_) => {}
-            }
-        }
-        if self.boot.is_running(Action::Entropy) && has_entropy() {
-            self.step_done(Action::Entropy);
-        }
-    }
-
-    fn found_partition(&mut self, action: Action, device: &Path) {
-        let device_text = device.to_string_lossy();
-        match action {
-            Action::RootDevice => self.step_done(action),
-            Action::Keep => {
-                let args = ["keep", "read", "--device", &device_text];
-                self.start_job(Purpose::KeepRead, &args, KEEP_PATIENCE);
-            }
-            _ => {
-                let mut args = vec!["mount-data", "--device", &device_text];
-                if self.cmdline.data == Data::Mapper {
-                    args.push("--mapper");
-                }
-                self.start_job(Purpose::MountData, &args, DATA_PATIENCE);
-            }
-        }
     }
 
     fn switch_root(&mut self) -> Result<Begun, String> {
@@ -297,60 +254,6 @@ impl Pid1 {
             config.links.entry(link).or_default();
         }
         config
-    }
-
-    fn find_watchdog(&mut self, patience: Duration) -> Result<Begun, String> {
-        if watchdog::candidates(Path::new("/sys")).is_ok_and(|found| found.is_empty()) {
-            self.start_job(Purpose::Softdog, &["load", watchdog::SOFTWARE], patience);
-            return Ok(Begun::Pending);
-        }
-        self.arm_watchdog()
-    }
-
-    /// Arms the watchdog, after its driver was loaded if there is none.
-    pub(super) fn begin_watchdog(&mut self, patience: Duration) {
-        let begun = self.find_watchdog(patience);
-        self.begun(Action::Watchdog, begun);
-    }
-
-    /// The kernel's own watchdog was loaded, or can't be: then the box does without.
-    fn softdog_loaded(&mut self, result: Result<String, String>) {
-        let loaded = result.and_then(|answer| {
-            let modules: answer::Modules =
-                serde_json::from_str(&answer).map_err(|e| e.to_string())?;
-            match modules.failed.into_iter().next() {
-                Some(why) => Err(why),
-                None => Ok(()),
-            }
-        });
-        let begun = match loaded {
-            Ok(()) => self.arm_watchdog(),
-            Err(why) => Ok(Begun::Skipped(format!(
-                "this machine has no hardware watchdog, and {why}"
-            ))),
-        };
-        self.begun(Action::Watchdog, begun);
-    }
-
-    fn arm_watchdog(&mut self) -> Result<Begun, String> {
-        let armed =
-            watchdog::arm(Path::new("/sys"), WATCHDOG_TIMEOUT).map_err(|e| e.to_string())?;
-        let seconds = armed.timeout.as_secs();
-        let help = match armed.hardware {
-            true => "",
-            false => ", unless its kernel hangs too: there is no hardware watchdog",
-        };
-        supervise::info!(
-            "watchdog {} resets a box that hangs for {seconds} s{help}",
-            armed.identity
-        );
-        if armed.caused_last_boot {
-            self.trouble.push(super::publish::care(
-                "The hardware watchdog restarted the server: it had stopped working.".to_owned(),
-            ));
-        }
-        self.watchdog = Some(armed);
-        Ok(Begun::Done)
     }
 
     fn add_role(&mut self, role: Role) -> Result<Begun, String> {
@@ -551,11 +454,6 @@ fn limit_services() -> Result<(), String> {
     services.limit(&limits).map_err(|e| e.to_string())
 }
 
-/// Whether what no driver has shown by now will not come any more.
-pub(super) fn is_hopeless(drivers_done: Option<Duration>, now: Duration) -> bool {
-    drivers_done.is_some_and(|at| now > at.saturating_add(HUNT_PATIENCE))
-}
-
 /// Whether our control groups are below the hierarchy's own root, which alone hands controllers down
 /// while processes are in it (and alone is of no type).
 fn is_hierarchys_root() -> bool {
@@ -571,10 +469,6 @@ fn enter_own_group() {
     if let Err(e) = fs::write(&own, "0") {
         supervise::error!("services are not held to their limits: {own}: {e}");
     }
-}
-
-fn has_entropy() -> bool {
-    rustix::rand::getrandom(&mut [0; 1], GetRandomFlags::NONBLOCK).is_ok()
 }
 
 /// The box's own programs ask the front, whose sockets are there whatever becomes of it; until then
@@ -623,10 +517,3 @@ const DEFAULT_NAME: &str = "pilotlight";
 
 /// Between two looks for a partition that is not there yet.
 const HUNT_EVERY: Duration = Duration::from_millis(100);
-/// After all drivers are loaded; a USB disk takes up to ten seconds to show up.
-const HUNT_PATIENCE: Duration = Duration::from_secs(12);
-const KEEP_PATIENCE: Duration = Duration::from_secs(10);
-/// Making a file system on a large slow disk takes its time.
-const DATA_PATIENCE: Duration = Duration::from_secs(170);
-/// Long enough for a box that is only busy, short enough that nobody has driven there yet.
-const WATCHDOG_TIMEOUT: Duration = Duration::from_secs(30);

@@ -127,8 +127,11 @@ impl Scene {
     }
 
     fn answer(&mut self, which: u8, bytes: &[u8]) {
-        let at = usize::from(which - 3) % self.sent.len().max(1);
-        self.sent.swap(0, at.min(self.sent.len().saturating_sub(1)));
+        if self.sent.is_empty() {
+            return;
+        }
+        let at = usize::from(which - 3) % self.sent.len();
+        self.sent.swap(0, at);
         let (Some(sent), Some((head, records))) =
             (self.sent.front(), bytes.split_first_chunk::<8>())
         else {

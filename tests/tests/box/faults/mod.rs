@@ -2,6 +2,7 @@
 
 mod client;
 mod crashes;
+mod disk;
 mod stalls;
 mod upgrades;
 mod watchdog;
@@ -23,6 +24,7 @@ use self::crashes::Gaps;
 fn a_box_made_to_fail_goes_on() -> Result<()> {
     let (mut vm, trust) = boot("faults")?;
     stalls::each_is_cured(&mut vm, &trust, &["condvar", "waker", "busy-all"], false)?;
+    disk::a_full_one_costs_no_answer(&mut vm, &trust)?;
     let mut gaps = Gaps::default();
     let of_pid_1 = [
         "segv:main",

@@ -12,7 +12,7 @@ use crate::{guest::eventually, silence};
 pub(crate) fn a_frozen_guard_has_the_box_reset(vm: &mut Vm) -> Result<()> {
     let mut qmp = vm.qmp()?;
     let since = vm.said().len();
-    vm.shell("echo 'hang guard' > /run/pilot/fault")?;
+    vm.shell("pilot fault thread hang guard")?;
     // `main` itself says so, and goes on: it is the guard alone that is missed.
     vm.expect(since, "the watchdog is no longer fed", PATIENCE)?;
     qmp.event("WATCHDOG", PATIENCE)?;
