@@ -113,8 +113,9 @@ fn rebound(kind: Kind) -> Result<()> {
     spare.run("ip link set lan0 up")?;
     let other = Server::start(kind, &spare, "lan0", POOL)?;
     let monitor = there.the_box.watch("ip -4 monitor address")?;
-    drop(there.server);
+    // A client that is bound asks its own server alone, so the other may hear it already.
     there.lan.attach("spare")?;
+    drop(there.server);
     let server: Ipv4Addr = address.parse()?;
     there
         .net
