@@ -16,6 +16,7 @@ use super::{
     config::{Addressing, NetConfig},
     filter::Filter,
     kernel::Kernel,
+    nft::Policy,
     ntp,
     ports::{self, Port, Ports},
     random::{self, Random},
@@ -228,8 +229,7 @@ impl Engine {
             .map(|(link, managed)| (*link, managed.wanted()))
             .collect();
         let changes = reconcile::changes(&self.config, kernel, &wanted);
-        self.filter
-            .want(now, self.config.bridge.as_ref(), &self.config.forwards);
+        self.filter.want(now, Policy::of(&self.config));
         self.forward(now);
         self.rtnl.ask(now, &changes)
     }
