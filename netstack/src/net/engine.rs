@@ -242,7 +242,8 @@ impl Engine {
         if matches!(self.forwarding, Forwarding::Failed(_)) && self.retry_at.is_some() {
             return;
         }
-        self.forwarding = match std::fs::write(FORWARD_SWITCH, "1") {
+        let switched = leave_bridged_alone().and_then(|()| std::fs::write(FORWARD_SWITCH, "1"));
+        self.forwarding = match switched {
             Ok(()) => Forwarding::On,
             Err(error) => {
                 self.retry_at = Some(now + RETRY_PAUSE);
@@ -381,6 +382,19 @@ fn is_lasting(ip: IpAddr) -> bool {
     }
 }
 
+/// Has the packet filter see what is routed and not what passes from port to port of a bridge, where
+/// a kernel with `br_netfilter` would change its target too late for it to come to the box.
+fn leave_bridged_alone() -> io::Result<()> {
+    for switch in BRIDGE_SWITCHES {
+        match std::fs::write(switch, "0") {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            // Without that part of the kernel there is nothing to switch off.
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// What came by the command channel, for the loop around the engine.
 pub(crate) enum Next {
     Continue,
@@ -417,6 +431,11 @@ const DHCP_TIME_SERVERS_MAX: usize = 4;
 
 /// Between two tries of what failed for a reason that may pass.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
+
+const BRIDGE_SWITCHES: [&str; 2] = [
+    "/proc/sys/net/bridge/bridge-nf-call-iptables",
+    "/proc/sys/net/bridge/bridge-nf-call-ip6tables",
+];
 
 /// A file of the kernel's, which answers at once.
 const FORWARD_SWITCH: &str = "/proc/sys/net/ipv4/ip_forward";

@@ -157,6 +157,7 @@ fn chain(chain: &Chain) -> Request {
         Hook::Raw => ("filter", HOOK_PREROUTING, PRIORITY_RAW),
         Hook::Input => ("filter", HOOK_INPUT, PRIORITY_FILTER),
         Hook::Forward => ("filter", HOOK_FORWARD, PRIORITY_FILTER),
+        Hook::Output => ("filter", HOOK_OUTPUT, PRIORITY_FILTER),
         Hook::TargetNat => ("nat", HOOK_PREROUTING, PRIORITY_TARGET_NAT),
         Hook::SourceNat => ("nat", HOOK_POSTROUTING, PRIORITY_SOURCE_NAT),
     };
@@ -234,6 +235,7 @@ const RULE_EXPRESSIONS: u16 = 4;
 const HOOK_PREROUTING: u32 = 0;
 const HOOK_INPUT: u32 = 1;
 const HOOK_FORWARD: u32 = 2;
+const HOOK_OUTPUT: u32 = 3;
 const HOOK_POSTROUTING: u32 = 4;
 const PRIORITY_RAW: i32 = -300;
 const PRIORITY_FILTER: i32 = 0;

@@ -147,12 +147,12 @@ impl Lab {
             let shown = machine.run(&format!("ip -6 addr show dev {link} scope link"));
             shown.is_ok_and(|shown| shown.contains("inet6") && !shown.contains("tentative"))
         })?;
+        let scope = index(machine, link)?;
         machine.within(|| {
             let socket = socket(AddressFamily::INET6, SocketType::RAW, Some(ipproto::ICMPV6))?;
             sockopt::set_ipv6_multicast_hops(&socket, 255)?;
-            let index = rustix::net::netdevice::name_to_index(&socket, link)?;
             let everybody = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-            let target = SocketAddrV6::new(everybody, 0, 0, index);
+            let target = SocketAddrV6::new(everybody, 0, 0, scope);
             sendto(&socket, &ADVERTISEMENT, SendFlags::empty(), &target)?;
             Ok(())
         })
@@ -195,6 +195,14 @@ fn service(the_box: &Machine, number: u8) -> Result<Machine> {
     service.run("ip link set lo up")?;
     service.run("ip route add default via 10.77.0.1")?;
     Ok(service)
+}
+
+/// A link's index, which is the scope of its addresses.
+pub(crate) fn index(machine: &Machine, link: &str) -> Result<u32> {
+    machine.within(|| {
+        let any = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+        Ok(rustix::net::netdevice::name_to_index(&any, link)?)
+    })
 }
 
 /// A port of the box that leads to a port of the first service.

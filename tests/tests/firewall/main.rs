@@ -14,7 +14,7 @@ use netstack::net::Transport;
 use tests::netns::until;
 
 use lab::{BOX, BOX_6, Lab, ROUTER, SOON, bare, forward};
-use scan::{Scan, sees, sees_all};
+use scan::{Scan, answers_pings, sees, sees_all};
 
 /// Answers on all of them: the box, to see who is let through.
 const TCP: &[u16] = &[22, 53, 80, 443, 3000, 7780, 8080];
@@ -48,19 +48,14 @@ fn the_lan_sees_the_door_multicast_dns_and_what_is_forwarded() -> Result<()> {
     sees(&lab.router, BOX, &scan, (&[80, 443, 2222], &[2222, 5353]))?;
     sees(&lab.router, BOX_6, &scan, (&[80, 443], &[5353]))?;
     for address in [BOX, BOX_6] {
-        lab.router.run(&format!("ping -c 1 -W 60 {address}"))?;
+        answers_pings(&lab.router, address)?;
     }
 
     // Nobody comes in to services by way of the box.
     lab.router
         .run(&format!("ip route add 10.77.0.0/16 via {BOX}"))?;
     sees(&lab.router, "10.77.0.2", &scan, (&[], &[]))?;
-    sees(
-        &lab.router,
-        "10.77.0.1",
-        &scan,
-        (&[80, 443, 2222], &[2222, 5353]),
-    )?;
+    sees(&lab.router, "10.77.0.1", &scan, (&[80, 443, 2222], &[2222]))?;
 
     lab.config.dns.lan = true;
     lab.config.open_ports = Some(vec![80, 443, 3000]);
@@ -88,12 +83,13 @@ fn a_service_reaches_names_the_door_the_outside_and_what_is_forwarded() -> Resul
         tcp: &[22, 53, 80, 443, 2222, 3000, 7000, 7001, 7780, 8080, DEAD],
         udp: &[53, 68, 123, 1900, 2222, 5353, 7002, 8080, DEAD],
     };
-    let own: (&[u16], &[u16]) = (&[53, 80, 443, 2222], &[53, 2222]);
-    for address in ["10.77.0.1", BOX] {
-        sees(&lab.two, address, &scan, own)?;
+    let own: &[u16] = &[53, 80, 443, 2222];
+    sees(&lab.two, "10.77.0.1", &scan, (own, &[53, 2222]))?;
+    // By the box's address on the LAN and back again: a service reaches even itself. Our own sockets
+    // answer datagrams with the nearer address.
+    for service in [&lab.one, &lab.two] {
+        sees(service, BOX, &scan, (own, &[2222]))?;
     }
-    // By the box's address on the LAN and back again: a service reaches even itself.
-    sees(&lab.one, BOX, &scan, own)?;
     let bridge = format!("{}%eth0", lab.link_local()?);
     sees(&lab.two, &bridge, &scan, (&[53, 80, 443], &[53]))?;
     sees_all(&lab.two, ROUTER, &scan, (&[80, 8080], &[53]))?;
@@ -136,10 +132,7 @@ fn a_service_can_t_be_somebody_else_or_the_box_s_router() -> Result<()> {
     };
     // One goes after the other by the same way: when the second is there the first was dropped.
     let bridge = lab.link_local()?;
-    let scope = lab
-        .one
-        .within(|| Ok(std::fs::read_to_string("/proc/net/if_inet6")?))?;
-    let eth0 = scope_of(&scope, "eth0").context("no eth0")?;
+    let eth0 = lab::index(&lab.one, "eth0")?;
     let to_bridge = format!("[{bridge}%{eth0}]:53");
     let to_router = format!("{ROUTER}:9000");
     for (false_one, true_one, target, socket) in [
@@ -278,12 +271,6 @@ fn rules_are_replaced_without_a_connection_lost_or_a_port_open() -> Result<()> {
         stream.end()?;
     }
     Ok(())
-}
-
-/// The index of a link, which is the scope of its addresses.
-fn scope_of(if_inet6: &str, link: &str) -> Option<u32> {
-    let line = if_inet6.lines().find(|line| line.ends_with(link))?;
-    u32::from_str_radix(line.split_whitespace().nth(1)?, 16).ok()
 }
 
 /// The intended rule set.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use tests::netns::Machine;
+use tests::netns::{Machine, until};
 
 use super::lab::SOON;
 
@@ -18,7 +18,12 @@ pub(crate) struct Scan<'a> {
 ///
 /// A packet lost on a busy machine may hide a port, so what is missing is looked for again; what
 /// must not be seen must not be seen once.
-pub(crate) fn sees(from: &Machine, target: &str, scan: &Scan<'_>, open: (&[u16], &[u16])) -> Result<()> {
+pub(crate) fn sees(
+    from: &Machine,
+    target: &str,
+    scan: &Scan<'_>,
+    open: (&[u16], &[u16]),
+) -> Result<()> {
     again_and_again(from, target, scan, |seen| {
         let surplus = seen.iter().find(|(key, state)| {
             let hidden = matches!(state.as_str(), "filtered" | "open|filtered");
@@ -43,6 +48,16 @@ pub(crate) fn sees_all(
             others.all(|((protocol, _), state)| protocol == "udp" || state == "closed");
         Ok(are_closed && has_open(seen, open))
     })
+}
+
+/// Makes sure that an address answers pings.
+pub(crate) fn answers_pings(from: &Machine, target: &str) -> Result<()> {
+    let family = family(target);
+    until(SOON, || {
+        let report = from.run(&format!("nmap {family} -n -sn -PE --send-ip {target}"));
+        report.is_ok_and(|report| report.contains("1 host up"))
+    })
+    .with_context(|| format!("{target} does not answer pings"))
 }
 
 type Seen = BTreeMap<(String, u16), String>;
@@ -75,12 +90,16 @@ fn again_and_again(
     }
 }
 
+fn family(target: &str) -> &'static str {
+    if target.contains(':') { "-6" } else { "-4" }
+}
+
 fn look(from: &Machine, target: &str, scan: &Scan<'_>) -> Result<Seen> {
     let list = |ports: &[u16]| {
         let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
         ports.join(",")
     };
-    let family = if target.contains(':') { "-6" } else { "-4" };
+    let family = family(target);
     let report = from.run(&format!(
         "nmap {family} -n -Pn --disable-arp-ping --send-ip -sS -sU -p T:{},U:{} --max-retries 2 \
          --max-rtt-timeout 300ms -d -oG - {target}",

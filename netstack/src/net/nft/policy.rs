@@ -38,6 +38,8 @@ pub(super) enum Hook {
     Input,
     /// Through the box.
     Forward,
+    /// From the box itself.
+    Output,
     /// Where the target may be changed.
     TargetNat,
     /// Where the source may be changed.
@@ -97,6 +99,12 @@ impl Policy {
             hook: Hook::Forward,
             rules: forward(bridge, !self.forwards.is_empty()),
             about: "the rules for services' packets",
+        });
+        chains.push(Chain {
+            name: "output",
+            hook: Hook::Output,
+            rules: vec![unredirected(bridge)],
+            about: "the rule for redirects",
         });
         if bridge.nat || !self.forwards.is_empty() {
             chains.push(Chain {
@@ -163,6 +171,7 @@ impl Chain {
             Hook::Raw => "type filter hook prerouting priority raw",
             Hook::Input => "type filter hook input priority filter",
             Hook::Forward => "type filter hook forward priority filter",
+            Hook::Output => "type filter hook output priority filter",
             Hook::TargetNat => "type nat hook prerouting priority dstnat",
             Hook::SourceNat => "type nat hook postrouting priority srcnat",
         };
@@ -217,6 +226,15 @@ fn forward(bridge: &Bridge, with_forwarded: bool) -> Vec<Vec<Term>> {
         ]);
     }
     rules
+}
+
+/// A service that is forwarded to another must not be told to send to it directly: it can't.
+fn unredirected(bridge: &Bridge) -> Vec<Term> {
+    vec![
+        Term::To(Equal, bridge.name.clone()),
+        Term::Icmp(5, "redirect"),
+        Term::Drop,
+    ]
 }
 
 /// A service that is sent to another by a forwarded port must be answered by way of the box, or it
