@@ -115,7 +115,7 @@ fn link_up(kind: Kind, router: &Machine, scripts: &Scripts) -> Result<Duration> 
             net.wait_for("link without a cable", PATIENCE, |status| {
                 status.links.first().is_some_and(|link| !link.carrier)
             })?;
-            Client::Ours(net)
+            Client::Ours(Box::new(net))
         }
         Kind::Udhcpc => {
             machine.run("ip link set up0 up")?;
@@ -152,7 +152,7 @@ fn link_up(kind: Kind, router: &Machine, scripts: &Scripts) -> Result<Duration> 
 }
 
 enum Client {
-    Ours(Net),
+    Ours(Box<Net>),
     Peer(Watch),
     None,
 }

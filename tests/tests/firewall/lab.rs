@@ -143,10 +143,7 @@ impl Lab {
 
     /// Sends what makes whoever believes it use `machine` as its router.
     pub(crate) fn advertise(&self, machine: &Machine, link: &str) -> Result<()> {
-        until(SOON, || {
-            let shown = machine.run(&format!("ip -6 addr show dev {link} scope link"));
-            shown.is_ok_and(|shown| shown.contains("inet6") && !shown.contains("tentative"))
-        })?;
+        has_link_local(machine, link)?;
         let scope = index(machine, link)?;
         machine.within(|| {
             let socket = socket(AddressFamily::INET6, SocketType::RAW, Some(ipproto::ICMPV6))?;
@@ -195,6 +192,14 @@ fn service(the_box: &Machine, number: u8) -> Result<Machine> {
     service.run("ip link set lo up")?;
     service.run("ip route add default via 10.77.0.1")?;
     Ok(service)
+}
+
+/// Waits for a link's own IPv6 address: until then the kernel sends with another.
+pub(crate) fn has_link_local(machine: &Machine, link: &str) -> Result<()> {
+    until(SOON, || {
+        let shown = machine.run(&format!("ip -6 addr show dev {link} scope link"));
+        shown.is_ok_and(|shown| shown.contains("inet6") && !shown.contains("tentative"))
+    })
 }
 
 /// A link's index, which is the scope of its addresses.

@@ -133,6 +133,7 @@ fn a_service_can_t_be_somebody_else_or_the_box_s_router() -> Result<()> {
     // One goes after the other by the same way: when the second is there the first was dropped.
     let bridge = lab.link_local()?;
     let eth0 = lab::index(&lab.one, "eth0")?;
+    lab::has_link_local(&lab.one, "eth0")?;
     let to_bridge = format!("[{bridge}%{eth0}]:53");
     let to_router = format!("{ROUTER}:9000");
     for (false_one, true_one, target, socket) in [
