@@ -24,6 +24,8 @@ pub(crate) struct Filter {
     sequence: u32,
     wanted: Option<Policy>,
     ownership: Ownership,
+    /// Whether the table in force may not be the last one of ours.
+    anew: bool,
     state: State,
     tries: u32,
     /// Until then what somebody changes is not put right at once: he may be about to change more.
@@ -48,6 +50,7 @@ impl Filter {
             sequence: 0,
             wanted: None,
             ownership: Ownership::Ours,
+            anew: true,
             state: State::Applied,
             tries: 0,
             patient_until: Duration::ZERO,
@@ -91,6 +94,7 @@ impl Filter {
                 Ok(Received::Frames(bytes)) => bytes.to_vec(),
                 // What was lost may have been the table's removal.
                 Ok(Received::Lost) => {
+                    self.anew = true;
                     self.state = State::Due(now, None);
                     continue;
                 }
@@ -150,7 +154,7 @@ impl Filter {
         let first = self.sequence.wrapping_add(1);
         self.sequence = first.wrapping_add(nft::FRAMES_MAX);
         match &self.wanted {
-            Some(policy) => Batch::replace(policy, self.ownership, first),
+            Some(policy) => Batch::replace(policy, self.ownership, self.anew, first),
             None => Batch::remove(first),
         }
     }
@@ -171,6 +175,7 @@ impl Filter {
             State::Applying(batch, _) => match batch.answered(frame) {
                 Some(Verdict::Applied) => {
                     self.tries = 0;
+                    self.anew = self.wanted.is_none();
                     self.state = State::Applied;
                 }
                 Some(Verdict::Refused(_, nft::OWNED_TABLE)) => {
@@ -182,6 +187,7 @@ impl Filter {
             },
             // Our own changes are told before they are acknowledged.
             State::Applied if self.wanted.is_some() && nft::tells_of_ours(frame) => {
+                self.anew = true;
                 self.state = State::Due(self.patient_until.max(now), None);
                 self.patient_until = now.max(self.patient_until) + REPAIR_PAUSE;
             }
@@ -193,6 +199,7 @@ impl Filter {
         let pause = RETRY_FIRST * (1 << self.tries.min(RETRY_DOUBLINGS_MAX));
         self.tries = self.tries.saturating_add(1);
         self.socket = None;
+        self.anew = true;
         self.state = State::Due(now + pause, Some(sentence(verdict)));
     }
 }

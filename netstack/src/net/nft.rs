@@ -54,14 +54,29 @@ pub(crate) enum Verdict {
 
 impl Batch {
     /// Replaces the table by the one for this policy, numbering frames from `sequence`.
-    pub(crate) fn replace(policy: &Policy, ownership: Ownership, sequence: u32) -> Self {
+    ///
+    /// With `anew`, the table is removed first, whatever is in it. Else its chains stay and only their
+    /// rules are replaced, which each packet sees as one step; chains that replace others are not
+    /// hooked in the same instant as those are unhooked.
+    pub(crate) fn replace(
+        policy: &Policy,
+        ownership: Ownership,
+        anew: bool,
+        sequence: u32,
+    ) -> Self {
         let mut batch = Self::begin(sequence);
-        batch.clear();
+        if anew {
+            batch.clear();
+        }
         let table = table(NEW_TABLE, CREATE);
         match ownership {
             Ownership::Everybodys => batch.add("the table", table),
             Ownership::Ours => batch.add(OWNED_TABLE, table.be32(TABLE_FLAGS, OWNER | PERSIST)),
         }
+        batch.add(
+            "the old rules",
+            request(DEL_RULE, 0).text(RULE_TABLE, TABLE),
+        );
         for chain in policy.chains() {
             batch.add(chain.about, self::chain(&chain));
             for rule in &chain.rules {
@@ -161,7 +176,6 @@ fn chain(chain: &Chain) -> Request {
         Hook::TargetNat => ("nat", HOOK_PREROUTING, PRIORITY_TARGET_NAT),
         Hook::SourceNat => ("nat", HOOK_POSTROUTING, PRIORITY_SOURCE_NAT),
     };
-    let policy = if chain.hook.drops() { DROP } else { ACCEPT };
     request(NEW_CHAIN, CREATE)
         .text(CHAIN_TABLE, TABLE)
         .text(CHAIN_NAME, chain.name)
@@ -170,7 +184,7 @@ fn chain(chain: &Chain) -> Request {
                 .be32(HOOK_NUMBER, hook)
                 .be32(HOOK_PRIORITY, priority as u32)
         })
-        .be32(CHAIN_POLICY, policy)
+        .be32(CHAIN_POLICY, ACCEPT)
         .text(CHAIN_TYPE, kind)
 }
 
@@ -215,6 +229,7 @@ const NEW_TABLE: u16 = 0;
 const DEL_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
+const DEL_RULE: u16 = 8;
 /// Tells that something was changed, of whatever table.
 const NEW_GENERATION: u16 = 15;
 const TABLE_NAME: u16 = 1;
@@ -241,8 +256,7 @@ const PRIORITY_RAW: i32 = -300;
 const PRIORITY_FILTER: i32 = 0;
 const PRIORITY_SOURCE_NAT: i32 = 100;
 const PRIORITY_TARGET_NAT: i32 = -100;
-/// NF_DROP and NF_ACCEPT.
-const DROP: u32 = 0;
+/// NF_ACCEPT.
 const ACCEPT: u32 = 1;
 
 #[cfg(test)]
@@ -273,7 +287,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_batch_is_bracketed_and_numbered() {
-        let batch = Batch::replace(&Policy::default(), Ownership::Ours, 100);
+        let batch = Batch::replace(&Policy::default(), Ownership::Ours, false, 100);
         let all: Vec<_> = frames(&batch.bytes).collect();
         assert_eq!(
             all.first().map(|f| (f.kind, f.sequence)),
@@ -292,7 +306,7 @@ pub(super) mod tests {
         let mut batch = Batch::remove(7);
         assert_eq!(hear(&mut batch, &answer(8, 0)), None);
         assert_eq!(hear(&mut batch, &answer(9, 0)), Some(Verdict::Applied));
-        let mut batch = Batch::replace(&Policy::default(), Ownership::Ours, 7);
+        let mut batch = Batch::replace(&Policy::default(), Ownership::Ours, true, 7);
         let refused = hear(&mut batch, &answer(10, -2));
         assert_eq!(refused, Some(Verdict::Refused(Errno::NOENT, OWNED_TABLE)));
         assert_eq!(hear(&mut batch, &answer(99, -2)), None, "somebody else's");

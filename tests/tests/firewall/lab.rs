@@ -101,7 +101,7 @@ impl Lab {
             status.services.filter == FilterStatus::Applied
                 && rules.matches("dnat ip to").count() == forwards
                 && opened == ports.unwrap_or(0)
-                && rules.contains("hook input") == ports.is_some()
+                && rules.contains("iifname \"lo\" accept") == ports.is_some()
                 && names_told == names
                 && wanted.iter().all(|rule| rules.contains(rule))
         })

@@ -46,13 +46,6 @@ pub(super) enum Hook {
     SourceNat,
 }
 
-impl Hook {
-    /// Whether what no rule lets through is dropped.
-    pub(super) fn drops(self) -> bool {
-        matches!(self, Self::Input | Self::Forward)
-    }
-}
-
 impl Policy {
     /// That of a configuration.
     pub(crate) fn of(config: &NetConfig) -> Self {
@@ -75,54 +68,50 @@ impl Policy {
         self.chains().iter().flat_map(Chain::listing).collect()
     }
 
+    /// Always the same chains, so that to replace the rules is enough; some may be empty.
     pub(super) fn chains(&self) -> Vec<Chain> {
-        let mut chains = Vec::new();
-        if let Some(open) = &self.open {
-            chains.push(Chain {
+        let with_forwarded = !self.forwards.is_empty();
+        let bridge = self.bridge.as_ref();
+        let rules = |rules: Option<Vec<Vec<Term>>>| rules.unwrap_or_default();
+        let redirects = self.forwards.iter().map(redirect).collect();
+        vec![
+            Chain {
                 name: "input",
                 hook: Hook::Input,
-                rules: self.input(open),
+                rules: rules(self.open.as_ref().map(|open| self.input(open))),
                 about: "the rules for what comes in",
-            });
-        }
-        let Some(bridge) = &self.bridge else {
-            return chains;
-        };
-        chains.push(Chain {
-            name: "spoof",
-            hook: Hook::Raw,
-            rules: spoof(bridge),
-            about: "the rules for services' addresses",
-        });
-        chains.push(Chain {
-            name: "forward",
-            hook: Hook::Forward,
-            rules: forward(bridge, !self.forwards.is_empty()),
-            about: "the rules for services' packets",
-        });
-        chains.push(Chain {
-            name: "output",
-            hook: Hook::Output,
-            rules: vec![unredirected(bridge)],
-            about: "the rule for redirects",
-        });
-        if bridge.nat || !self.forwards.is_empty() {
-            chains.push(Chain {
+            },
+            Chain {
+                name: "spoof",
+                hook: Hook::Raw,
+                rules: rules(bridge.map(spoof)),
+                about: "the rules for services' addresses",
+            },
+            Chain {
+                name: "forward",
+                hook: Hook::Forward,
+                rules: rules(bridge.map(|bridge| forward(bridge, with_forwarded))),
+                about: "the rules for services' packets",
+            },
+            Chain {
+                name: "output",
+                hook: Hook::Output,
+                rules: rules(bridge.map(|bridge| vec![unredirected(bridge)])),
+                about: "the rule for redirects",
+            },
+            Chain {
                 name: "postrouting",
                 hook: Hook::SourceNat,
-                rules: source_nat(bridge, !self.forwards.is_empty()),
+                rules: rules(bridge.map(|bridge| source_nat(bridge, with_forwarded))),
                 about: "the masquerade",
-            });
-        }
-        if !self.forwards.is_empty() {
-            chains.push(Chain {
+            },
+            Chain {
                 name: "prerouting",
                 hook: Hook::TargetNat,
-                rules: self.forwards.iter().map(redirect).collect(),
+                rules: rules(bridge.map(|_| redirects)),
                 about: "the forwarded ports",
-            });
-        }
-        chains
+            },
+        ]
     }
 
     /// Services are let in to what everybody is, and to the name server; they do not configure the
@@ -161,6 +150,8 @@ impl Policy {
         if self.names {
             rules.extend(names().map(|port| vec![port, Term::Accept]));
         }
+        // Not by the chain's policy, which the kernel does not switch together with the rules.
+        rules.push(vec![Term::Drop]);
         rules
     }
 }
@@ -175,10 +166,9 @@ impl Chain {
             Hook::TargetNat => "type nat hook prerouting priority dstnat",
             Hook::SourceNat => "type nat hook postrouting priority srcnat",
         };
-        let policy = if self.hook.drops() { "drop" } else { "accept" };
         let begin = [
             format!("chain {} {{", self.name),
-            format!("    {hook}; policy {policy};"),
+            format!("    {hook}; policy accept;"),
         ];
         let rules = self.rules.iter().map(|rule| {
             let terms: Vec<_> = rule.iter().map(Term::to_string).collect();
@@ -225,6 +215,7 @@ fn forward(bridge: &Bridge, with_forwarded: bool) -> Vec<Vec<Term>> {
             Term::Accept,
         ]);
     }
+    rules.push(vec![Term::Drop]);
     rules
 }
 
@@ -308,7 +299,7 @@ mod tests {
     #[test]
     fn each_forwarded_port_is_a_rule_and_without_one_there_is_no_chain_for_them() {
         let mut config = NetConfig::default();
-        assert_eq!(chain(&config, "prerouting"), None);
+        assert_eq!(chain(&config, "prerouting").expect("a chain").len(), 3);
         let before = chain(&config, "forward").expect("a chain").len();
         config.forwards = vec![forwarding(Transport::Tcp), forwarding(Transport::Udp)];
         let rules = chain(&config, "prerouting").expect("a chain");
@@ -323,7 +314,7 @@ mod tests {
     fn without_nat_nothing_is_masqueraded_but_what_goes_to_a_neighbour() {
         let mut config = NetConfig::default();
         config.bridge.as_mut().expect("a bridge").nat = false;
-        assert_eq!(chain(&config, "postrouting"), None);
+        assert_eq!(chain(&config, "postrouting").expect("a chain").len(), 3);
         config.forwards = vec![forwarding(Transport::Tcp)];
         assert_eq!(chain(&config, "postrouting").expect("a chain").len(), 4);
     }
@@ -338,9 +329,9 @@ mod tests {
         config.open_ports = Some(vec![443]);
         let policy = Policy::of(&config);
         assert!(policy.is_needed());
-        assert_eq!(policy.chains().len(), 1);
         let input = chain(&config, "input").expect("a chain");
-        assert!(input[1].ends_with("policy drop;"), "{}", input[1]);
+        assert_eq!(input[input.len() - 2..], ["    drop", "}"]);
+        assert_eq!(chain(&config, "forward").expect("a chain").len(), 3);
         assert!(input.contains(&"    tcp dport 443 accept".to_owned()));
         assert!(!input.iter().any(|rule| rule.contains("dport 53 ")));
         config.dns.lan = true;
