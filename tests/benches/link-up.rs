@@ -302,6 +302,6 @@ DHCP=ipv4
 LinkLocalAddressing=no
 IPv6AcceptRA=no
 END
-mount -t sysfs -o ro sysfs /sys
+mount -o remount,ro /sys
 exec /lib/systemd/systemd-networkd
 ";
