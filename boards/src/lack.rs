@@ -84,6 +84,10 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
         "bench",
         &[
             Tool {
+                program: "busybox",
+                package: "busybox",
+            },
+            Tool {
                 program: "dnsmasq",
                 package: "dnsmasq-base",
             },
@@ -183,6 +187,25 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
             Tool {
                 program: "virtualenv",
                 package: "virtualenv",
+            },
+        ],
+    ),
+    (
+        "firewall",
+        &[
+            // The laboratory takes it for granted.
+            Tool {
+                program: "dnsmasq",
+                package: "dnsmasq-base",
+            },
+            IP,
+            Tool {
+                program: "nft",
+                package: "nftables",
+            },
+            Tool {
+                program: "nmap",
+                package: "nmap",
             },
         ],
     ),

@@ -16,7 +16,7 @@
 //! | `router` | what IPv6 routers announce, as far as it is not the kernel's work |
 //! | `ntp` | the time of the day, from servers that agree |
 //! | `kernel`, `reconcile`, `change`, `rtnl` | links, addresses, routes: seen, compared, changed |
-//! | `nft`, `filter` | the services' packet filter |
+//! | `nft`, `filter` | the packet filter |
 //! | `dialogue`, `netlink`, `frame` | words and formats on the wire |
 //! | `clock`, `random`, `report`, `switch` | time, chance, words, the kernel's switches |
 
@@ -61,7 +61,7 @@ pub use self::{
 
 use self::thread::Command;
 
-/// The kernel modules that the services' network needs. Whoever starts `net` loads them first, where
+/// The kernel modules that the packet filter and the services' network need. Whoever starts `net` loads them first, where
 /// they are not built in: what the kernel has to load on request, it waits for, and `net` with it.
 pub const MODULES: &[&str] = &[
     "af_packet",
@@ -72,6 +72,10 @@ pub const MODULES: &[&str] = &[
     "nf_nat",
     "nft_chain_nat",
     "nft_ct",
+    "nft_fib",
+    "nft_fib_ipv4",
+    "nft_fib_ipv6",
+    "nft_fib_inet",
     "nft_masq",
     "nft_nat",
 ];

@@ -248,6 +248,7 @@ impl Pid1 {
         }
         let bytes = postcard::to_stdvec(&door).map_err(|e| e.to_string())?;
         let ports: Vec<u16> = door.routes.iter().filter_map(|route| route.port).collect();
+        let open_before = self.sockets.open_to_all();
         for port in &ports {
             match self.sockets.open_port(*port) {
                 Ok(Some(listener)) => {
@@ -259,6 +260,9 @@ impl Pid1 {
         }
         for port in self.sockets.close_ports_but(&ports) {
             self.tell(Role::Front, Event::ListenerGone { port }, vec![]);
+        }
+        if self.sockets.open_to_all() != open_before {
+            self.configure_net();
         }
         if let Some(pem) = door.ca_pem {
             self.board.ca_pem.set(Some(pem.clone()));

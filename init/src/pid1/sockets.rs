@@ -75,6 +75,12 @@ impl Sockets {
         Ok(Some(listener))
     }
 
+    /// The ports that others than the box itself may connect to.
+    pub fn open_to_all(&self) -> Vec<u16> {
+        let ports = self.door.keys().copied();
+        ports.filter(|port| *port != PROBE).collect()
+    }
+
     /// Gives up the ports that are neither the door's own nor among `wanted`, and says which. Each
     /// stays open for as long as the front holds it.
     pub fn close_ports_but(&mut self, wanted: &[u16]) -> Vec<u16> {

@@ -234,14 +234,16 @@ impl Pid1 {
         Ok(Begun::Pending)
     }
 
-    /// The bridge only once its drivers are there: asked for earlier, the kernel would load them
-    /// itself and keep `net` waiting meanwhile.
+    /// Bridge and packet filter only once their drivers are there: asked for earlier, the kernel
+    /// would load them itself and keep `net` waiting meanwhile. Until then nothing listens but what
+    /// the filter lets in anyway.
     pub(super) fn net_config(&self) -> NetConfig {
         #[cfg_attr(not(feature = "fault"), allow(unused_mut))]
         let mut config = NetConfig {
             hostname: Some(self.keep.hostname.clone()),
             bridge: self.drivers_done.map(|_| Bridge::default()),
             forwards: self.net_forwards(),
+            open_ports: self.drivers_done.map(|_| self.sockets.open_to_all()),
             links: self.changes.in_force().clone(),
             time: TimeConfig {
                 servers: self.cmdline.time_servers.clone(),

@@ -23,6 +23,10 @@ pub struct NetConfig {
     pub bridge: Option<Bridge>,
     /// Ports of the box that lead to services on the bridge.
     pub forwards: Vec<Forward>,
+    /// TCP ports of the box itself that are open to everybody. Beside them it lets in only what its
+    /// own protocols need and, from the bridge, questions for names. With `None` nothing that comes
+    /// to the box itself is filtered: that is somebody else's business.
+    pub open_ports: Option<Vec<u16>>,
     /// Whom the box asks for names, and whom it answers: the front's work.
     pub dns: DnsSettings,
     /// The time of the day.
@@ -119,6 +123,7 @@ impl Default for NetConfig {
             links: BTreeMap::new(),
             bridge: Some(Bridge::default()),
             forwards: Vec::new(),
+            open_ports: None,
             dns: DnsSettings::default(),
             time: TimeConfig::default(),
         }

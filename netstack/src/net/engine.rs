@@ -18,6 +18,7 @@ use super::{
     filter::Filter,
     frame::Mac,
     kernel::Kernel,
+    nft::Policy,
     ntp,
     ports::{self, Port, Ports},
     random::{self, Random},
@@ -87,7 +88,7 @@ impl Engine {
             random,
             // What was sent before the registration may have been answered already.
             unfinished: vec![RTNL],
-            forwarding: Switch::new(FORWARDING),
+            forwarding: Switch::new(FORWARDING).without(&BRIDGED),
             mtu_probing: Switch::new(MTU_PROBING),
             port_problem: None,
             retry_at: None,
@@ -256,8 +257,7 @@ impl Engine {
             .map(|(link, managed)| (*link, managed.wanted()))
             .collect();
         let changes = reconcile::changes(&self.config, kernel, &wanted);
-        self.filter
-            .want(now, self.config.bridge.as_ref(), &self.config.forwards);
+        self.filter.want(now, Policy::of(&self.config));
         if self.config.bridge.is_some() {
             self.forwarding.turn_on(now);
         }
@@ -436,6 +436,13 @@ const DHCP_TIME_SERVERS_MAX: usize = 4;
 
 /// Between two tries of what failed for a reason that may pass.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
+
+/// The packet filter sees what is routed and not what passes from port to port of a bridge, where a
+/// kernel with `br_netfilter` would change its target too late for it to come to the box.
+const BRIDGED: [&str; 2] = [
+    "/proc/sys/net/bridge/bridge-nf-call-iptables",
+    "/proc/sys/net/bridge/bridge-nf-call-ip6tables",
+];
 
 /// A file of the kernel's, which answers at once.
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";

@@ -1,5 +1,5 @@
-//! Keeps the services' packet filter in force: applies it, hears whether it took, tries again, and
-//! puts it back when somebody removes it.
+//! Keeps the packet filter in force: applies it, hears whether it took, tries again, and puts it back
+//! when somebody removes or changes it.
 
 use std::{os::fd::AsRawFd as _, time::Duration};
 
@@ -8,13 +8,11 @@ use rustix::{io::Errno, net::netlink::NETFILTER};
 
 use super::{
     clock::Now,
-    config::{Bridge, Forward},
     netlink::{
-        Frame, attr, frames,
+        Frame, frames,
         socket::{Received, Socket},
-        text,
     },
-    nft::{self, Batch, Verdict},
+    nft::{self, Batch, Ownership, Policy, Verdict},
     status::FilterStatus,
 };
 
@@ -24,9 +22,14 @@ pub(crate) struct Filter {
     socket: Option<Socket>,
     token: Token,
     sequence: u32,
-    wanted: Option<(Bridge, Vec<Forward>)>,
+    wanted: Option<Policy>,
+    ownership: Ownership,
+    /// Whether the table in force may not be the last one of ours.
+    anew: bool,
     state: State,
     tries: u32,
+    /// Until then what somebody changes is not put right at once: he may be about to change more.
+    patient_until: Now,
 }
 
 #[derive(Debug)]
@@ -46,17 +49,19 @@ impl Filter {
             token,
             sequence: 0,
             wanted: None,
+            ownership: Ownership::Ours,
+            anew: true,
             state: State::Applied,
             tries: 0,
+            patient_until: Duration::ZERO,
         }
     }
 
     /// What should be in force.
-    pub(crate) fn want(&mut self, now: Now, bridge: Option<&Bridge>, forwards: &[Forward]) {
-        let forwards = &forwards[..forwards.len().min(nft::MAX_FORWARDS)];
-        let wanted = self.wanted.as_ref().map(|(bridge, all)| (bridge, &all[..]));
-        if wanted != bridge.map(|bridge| (bridge, forwards)) {
-            self.wanted = bridge.map(|bridge| (bridge.clone(), forwards.to_vec()));
+    pub(crate) fn want(&mut self, now: Now, policy: Policy) {
+        let wanted = policy.is_needed().then_some(policy);
+        if self.wanted != wanted {
+            self.wanted = wanted;
             self.tries = 0;
             self.state = State::Due(now, None);
         }
@@ -89,6 +94,7 @@ impl Filter {
                 Ok(Received::Frames(bytes)) => bytes.to_vec(),
                 // What was lost may have been the table's removal.
                 Ok(Received::Lost) => {
+                    self.anew = true;
                     self.state = State::Due(now, None);
                     continue;
                 }
@@ -131,24 +137,24 @@ impl Filter {
     /// The rules as text, while they are in force.
     pub(crate) fn rules(&self) -> Vec<String> {
         match (&self.state, &self.wanted) {
-            (State::Applied, Some((bridge, forwards))) => nft::listing(bridge, forwards),
+            (State::Applied, Some(policy)) => policy.listing(),
             _ => Vec::new(),
         }
     }
 
     /// Wants this, and waits for the kernel's answer to it.
     #[cfg(any(test, fuzzing))]
-    pub(crate) fn begin(&mut self, now: Now, bridge: Option<&Bridge>) {
-        self.want(now, bridge, &[]);
+    pub(crate) fn begin(&mut self, now: Now, policy: Policy) {
+        self.want(now, policy);
         let batch = self.batch();
         self.state = State::Applying(batch, now + ANSWER_WITHIN);
     }
 
     fn batch(&mut self) -> Batch {
         let first = self.sequence.wrapping_add(1);
-        self.sequence = first.wrapping_add(FRAMES_MAX);
+        self.sequence = first.wrapping_add(nft::FRAMES_MAX);
         match &self.wanted {
-            Some((bridge, forwards)) => Batch::replace(bridge, forwards, first),
+            Some(policy) => Batch::replace(policy, self.ownership, self.anew, first),
             None => Batch::remove(first),
         }
     }
@@ -169,13 +175,21 @@ impl Filter {
             State::Applying(batch, _) => match batch.answered(frame) {
                 Some(Verdict::Applied) => {
                     self.tries = 0;
+                    self.anew = self.wanted.is_none();
                     self.state = State::Applied;
+                }
+                Some(Verdict::Refused(_, nft::OWNED_TABLE)) => {
+                    self.ownership = Ownership::Everybodys;
+                    self.state = State::Due(now, None);
                 }
                 Some(refused @ Verdict::Refused(..)) => self.failed(now, &refused),
                 None => {}
             },
-            State::Applied if self.wanted.is_some() && removes_ours(frame) => {
-                self.state = State::Due(now + REPAIR_PAUSE, None);
+            // Our own changes are told before they are acknowledged.
+            State::Applied if self.wanted.is_some() && nft::tells_of_ours(frame) => {
+                self.anew = true;
+                self.state = State::Due(self.patient_until.max(now), None);
+                self.patient_until = now.max(self.patient_until) + REPAIR_PAUSE;
             }
             State::Applied | State::Due(..) => {}
         }
@@ -185,6 +199,7 @@ impl Filter {
         let pause = RETRY_FIRST * (1 << self.tries.min(RETRY_DOUBLINGS_MAX));
         self.tries = self.tries.saturating_add(1);
         self.socket = None;
+        self.anew = true;
         self.state = State::Due(now + pause, Some(sentence(verdict)));
     }
 }
@@ -201,24 +216,17 @@ fn open(token: Token, registry: &Registry) -> Result<Socket, Errno> {
     Ok(socket)
 }
 
-fn removes_ours(frame: &Frame<'_>) -> bool {
-    let name = frame
-        .payload
-        .get(4..)
-        .and_then(|body| attr(body, nft::TABLE_NAME));
-    frame.kind == nft::TABLE_REMOVED && name.map(text).as_deref() == Some(nft::TABLE)
-}
-
 fn sentence(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Applied => String::new(),
         Verdict::Refused(Errno::PROTONOSUPPORT | Errno::OPNOTSUPP | Errno::NOENT, what) => format!(
-            "The kernel lacks nf_tables or a part of it (for {what}), so services have no network \
-             beyond the box; it is tried again, in case a module is still being loaded."
+            "The kernel lacks nf_tables or a part of it (for {what}), so nothing is filtered and \
+             services have no network beyond the box; it is tried again, in case a module is still \
+             being loaded."
         ),
         Verdict::Refused(errno, what) => format!(
-            "The services' packet filter is not in force: the kernel refused {what} ({errno}); it \
-             is tried again."
+            "The packet filter is not in force: the kernel refused {what} ({errno}); it is tried \
+             again."
         ),
     }
 }
@@ -226,16 +234,13 @@ fn sentence(verdict: &Verdict) -> String {
 /// NFNLGRP_NFTABLES as a mask.
 const GROUPS: u32 = 1 << 6;
 
-/// More frames than a batch ever has.
-const FRAMES_MAX: u32 = 64 + nft::MAX_FORWARDS as u32;
-
 /// Datagrams taken before others have their turn.
 const BURST: usize = 64;
 
 /// The kernel answers within the call; this is for the answer that was dropped.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// Whoever removes the table may be about to remove it again.
+/// From one repair to the next: nobody who changes it again and again keeps `net` from its work.
 const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -244,11 +249,14 @@ const RETRY_DOUBLINGS_MAX: u32 = 6;
 
 #[cfg(test)]
 mod tests {
-    use super::{super::netlink::Request, *};
+    use super::{
+        super::{config::NetConfig, netlink::Request},
+        *,
+    };
 
     fn filter() -> Filter {
         let mut filter = Filter::new(Token(0));
-        filter.want(Duration::ZERO, Some(&Bridge::default()), &[]);
+        filter.want(Duration::ZERO, Policy::of(&NetConfig::default()));
         filter
     }
 
@@ -280,19 +288,34 @@ mod tests {
     fn the_removal_of_our_table_is_repaired_and_that_of_others_is_not() {
         let mut filter = filter();
         filter.state = State::Applied;
-        let removal =
-            |name| Request::new(nft::TABLE_REMOVED, 0, &[2, 0, 0, 0]).text(nft::TABLE_NAME, name);
-        hear(&mut filter, Duration::ZERO, removal("theirs"));
+        hear(&mut filter, Duration::ZERO, nft::tests::removal("theirs"));
         assert_eq!(filter.status(), FilterStatus::Applied);
-        hear(&mut filter, Duration::ZERO, removal("pilot"));
+        let now = Duration::from_secs(100);
+        hear(&mut filter, now, nft::tests::removal("pilot"));
         assert_eq!(filter.status(), FilterStatus::Pending);
-        assert_eq!(filter.deadline(), Some(REPAIR_PAUSE));
+        assert_eq!(filter.deadline(), Some(now), "at once");
+        filter.state = State::Applied;
+        hear(&mut filter, now, nft::tests::removal("pilot"));
+        assert_eq!(filter.deadline(), Some(now + REPAIR_PAUSE), "not again");
+    }
+
+    #[test]
+    fn a_kernel_without_owners_of_tables_is_given_one_without() {
+        let mut filter = filter();
+        filter.begin(Duration::ZERO, Policy::of(&NetConfig::default()));
+        let refused = -Errno::OPNOTSUPP.raw_os_error();
+        // After the beginning, and the old table made and deleted.
+        let bytes = Request::new(2, 0, &refused.to_ne_bytes()).numbered(4);
+        filter.hear(Duration::from_secs(1), &bytes);
+        assert_eq!(filter.deadline(), Some(Duration::from_secs(1)));
+        assert_eq!(filter.status(), FilterStatus::Pending);
+        assert_eq!(filter.ownership, Ownership::Everybodys);
     }
 
     #[test]
     fn what_nobody_wants_is_off() {
         let mut filter = filter();
-        filter.want(Duration::ZERO, None, &[]);
+        filter.want(Duration::ZERO, Policy::default());
         assert_eq!(filter.status(), FilterStatus::Off);
     }
 }

@@ -9,13 +9,14 @@ use std::{
 
 use super::{
     clock::Now,
-    config::{Bridge, NetConfig},
+    config::NetConfig,
     dhcp::message::{Kind, Message, Options},
     dialogue::Dialogue,
     filter::Filter,
     frame::{self, Arp, Mac},
     kernel::Kernel,
     netlink::{Request, frames},
+    nft::Policy,
     ntp::{self, Correction, packet},
     random::Random,
     reconcile,
@@ -68,8 +69,8 @@ pub fn filter(script: &[u8]) {
         now += Duration::from_millis(10);
         match what {
             0 => filter.hear(now, bytes),
-            1 => filter.begin(now, Some(&Bridge::default())),
-            2 => filter.begin(now, None),
+            1 => filter.begin(now, Policy::of(&NetConfig::default())),
+            2 => filter.begin(now, Policy::default()),
             _ => now = filter.deadline().map_or(now, |at| at.max(now)),
         }
         let _ = filter.status();

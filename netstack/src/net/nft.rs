@@ -1,26 +1,28 @@
-//! The services' packet filter: one nftables table, replaced as a whole in one transaction.
+//! The box's packet filter: one nftables table, replaced as a whole in one transaction.
 //!
-//! Services may go out, with the box's address as theirs; nothing from outside may come in but
-//! answers, and what is forwarded to them by port; services do not reach each other by way of the box
-//! (on the bridge itself, its ports are isolated). What comes through the front door is not
-//! forwarding.
+//! What comes in to the box itself is dropped unless its own protocols need it, it is for one of the
+//! open ports, or it answers what the box asked. Services may go out, with the box's address as
+//! theirs; nothing from outside may come in to them but answers, and what is forwarded to them by
+//! port, which a service may use too; else services do not reach each other by way of the box (on
+//! the bridge itself, its ports are isolated). What comes through the front door is not forwarding.
 //!
-//! The kernel applies a batch all or not at all, and says which frame it refused.
+//! The kernel applies a batch all or not at all, and says which frame it refused. Where it can (Linux
+//! 6.9), the table is owned by the socket that made it: nobody else changes or flushes it, and it
+//! stays when the socket is closed, so that a successor finds it and replaces it.
 
 mod expression;
-mod listing;
-
-use std::net::Ipv4Addr;
+mod policy;
+mod term;
 
 use rustix::io::Errno;
 
-pub(crate) use self::listing::listing;
+pub(crate) use self::policy::Policy;
 
-use self::expression::{Expression, Operator};
-use super::{
-    config::{Bridge, Forward, Transport},
-    netlink::{APPEND, CREATE, Frame, Request},
+use self::{
+    policy::{Chain, Hook},
+    term::Term,
 };
+use super::netlink::{APPEND, CREATE, Frame, Request, attr, text};
 
 /// A transaction's bytes, and how many acknowledgements mean that it is in force.
 #[derive(Debug)]
@@ -30,6 +32,15 @@ pub(crate) struct Batch {
     /// What each numbered frame is about, for the sentence when it is refused.
     frames: Vec<&'static str>,
     acknowledged: usize,
+}
+
+/// Who may change the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    /// Whoever may change any.
+    Everybodys,
+    /// The socket that made it.
+    Ours,
 }
 
 /// How a transaction went.
@@ -42,25 +53,34 @@ pub(crate) enum Verdict {
 }
 
 impl Batch {
-    /// Replaces the table by the one for this bridge, numbering frames from `sequence`.
-    pub(crate) fn replace(bridge: &Bridge, forwards: &[Forward], sequence: u32) -> Self {
+    /// Replaces the table by the one for this policy, numbering frames from `sequence`.
+    ///
+    /// With `anew`, the table is removed first, whatever is in it. Else its chains stay and only their
+    /// rules are replaced, which each packet sees as one step; chains that replace others are not
+    /// hooked in the same instant as those are unhooked.
+    pub(crate) fn replace(
+        policy: &Policy,
+        ownership: Ownership,
+        anew: bool,
+        sequence: u32,
+    ) -> Self {
         let mut batch = Self::begin(sequence);
-        batch.clear();
-        batch.add("the table", table(NEW_TABLE, CREATE));
-        batch.add("the forward chain", forward_chain());
-        for rule in forward_rules(&bridge.name, !forwards.is_empty()) {
-            batch.add("a forward rule", self::rule(FORWARD, rule));
+        if anew {
+            batch.clear();
         }
-        if bridge.nat {
-            batch.add("the NAT chain", nat_chain());
-            batch.add("the masquerade rule", rule(POSTROUTING, masquerade(bridge)));
+        let table = table(NEW_TABLE, CREATE);
+        match ownership {
+            Ownership::Everybodys => batch.add("the table", table),
+            Ownership::Ours => batch.add(OWNED_TABLE, table.be32(TABLE_FLAGS, OWNER | PERSIST)),
         }
-        if !forwards.is_empty() {
-            let chain = chain(PREROUTING, "nat", HOOK_PREROUTING, PRIORITY_TARGET_NAT);
-            batch.add("the chain of forwarded ports", chain);
-            for forward in forwards {
-                let rule = rule(PREROUTING, redirect(bridge, forward));
-                batch.add("a forwarded port", rule);
+        batch.add(
+            "the old rules",
+            request(DEL_RULE, 0).text(RULE_TABLE, TABLE),
+        );
+        for chain in policy.chains() {
+            batch.add(chain.about, self::chain(&chain));
+            for rule in &chain.rules {
+                batch.add(chain.about, self::rule(chain.name, rule));
             }
         }
         batch.end()
@@ -128,99 +148,37 @@ impl Batch {
     }
 }
 
-/// Forwarded packets of which one side is the bridge; all others are none of the box's business.
-fn forward_rules(bridge: &str, with_forwarded: bool) -> Vec<Vec<Expression>> {
-    let from = |operator| {
-        vec![
-            Expression::meta(expression::META_INPUT_NAME),
-            Expression::compare_name(operator, bridge),
-        ]
+/// Whether the frame tells that somebody changed our table or what is in it.
+pub(super) fn tells_of_ours(frame: &Frame<'_>) -> bool {
+    let (Some([family, ..]), Some(body)) =
+        (frame.payload.first_chunk::<4>(), frame.payload.get(4..))
+    else {
+        return false;
     };
-    let to = |operator| {
-        vec![
-            Expression::meta(expression::META_OUTPUT_NAME),
-            Expression::compare_name(operator, bridge),
-        ]
-    };
-    let answers = vec![
-        Expression::conntrack_state(),
-        Expression::mask_any(expression::CT_ESTABLISHED | expression::CT_RELATED),
-        Expression::compare(Operator::NotEqual, &[0; 4]),
-        Expression::accept(),
-    ];
-    let outwards = [
-        from(Operator::Equal),
-        to(Operator::NotEqual),
-        vec![Expression::accept()],
-    ];
-    let forwarded = [
-        from(Operator::NotEqual),
-        to(Operator::Equal),
-        vec![
-            Expression::conntrack_status(),
-            Expression::mask_any(expression::CT_TARGET_CHANGED),
-            Expression::compare(Operator::NotEqual, &[0; 4]),
-            Expression::accept(),
-        ],
-    ];
-    let mut rules = vec![answers, outwards.concat()];
-    if with_forwarded {
-        rules.push(forwarded.concat());
-    }
-    rules.push(vec![Expression::drop()]);
-    rules
-}
-
-/// What comes to the port from elsewhere than the services goes to one of them.
-fn redirect(bridge: &Bridge, forward: &Forward) -> Vec<Expression> {
-    let transport = match forward.transport {
-        Transport::Tcp => TCP,
-        Transport::Udp => UDP,
-    };
-    vec![
-        Expression::meta(expression::META_INPUT_NAME),
-        Expression::compare_name(Operator::NotEqual, &bridge.name),
-        Expression::meta(expression::META_TRANSPORT),
-        Expression::compare(Operator::Equal, &[transport]),
-        Expression::target_port(),
-        Expression::compare(Operator::Equal, &forward.port.to_be_bytes()),
-        Expression::set_address(*forward.to.ip()),
-        Expression::set_port(forward.to.port()),
-        Expression::redirect(),
-    ]
-}
-
-fn masquerade(bridge: &Bridge) -> Vec<Expression> {
-    let mask = u32::MAX
-        .checked_shl(32 - u32::from(bridge.prefix.min(32)))
-        .unwrap_or(0);
-    let network = Ipv4Addr::from(u32::from(bridge.address) & mask);
-    vec![
-        Expression::ipv4_source(),
-        Expression::mask(mask.to_be_bytes()),
-        Expression::compare(Operator::Equal, &network.octets()),
-        Expression::meta(expression::META_OUTPUT_NAME),
-        Expression::compare_name(Operator::NotEqual, &bridge.name),
-        Expression::masquerade(),
-    ]
+    // The table's name is the first attribute of whatever is in a table.
+    let name = attr(body, TABLE_NAME).map(text);
+    frame.kind >> 8 == SUBSYSTEM
+        && frame.kind & 0xff != NEW_GENERATION
+        && *family == FAMILY_INET
+        && name.as_deref() == Some(TABLE)
 }
 
 fn table(kind: u16, flags: u16) -> Request {
     request(kind, flags).text(TABLE_NAME, TABLE)
 }
 
-fn forward_chain() -> Request {
-    chain(FORWARD, "filter", HOOK_FORWARD, PRIORITY_FILTER)
-}
-
-fn nat_chain() -> Request {
-    chain(POSTROUTING, "nat", HOOK_POSTROUTING, PRIORITY_SOURCE_NAT)
-}
-
-fn chain(name: &str, kind: &str, hook: u32, priority: i32) -> Request {
+fn chain(chain: &Chain) -> Request {
+    let (kind, hook, priority) = match chain.hook {
+        Hook::Raw => ("filter", HOOK_PREROUTING, PRIORITY_RAW),
+        Hook::Input => ("filter", HOOK_INPUT, PRIORITY_FILTER),
+        Hook::Forward => ("filter", HOOK_FORWARD, PRIORITY_FILTER),
+        Hook::Output => ("filter", HOOK_OUTPUT, PRIORITY_FILTER),
+        Hook::TargetNat => ("nat", HOOK_PREROUTING, PRIORITY_TARGET_NAT),
+        Hook::SourceNat => ("nat", HOOK_POSTROUTING, PRIORITY_SOURCE_NAT),
+    };
     request(NEW_CHAIN, CREATE)
         .text(CHAIN_TABLE, TABLE)
-        .text(CHAIN_NAME, name)
+        .text(CHAIN_NAME, chain.name)
         .nest(CHAIN_HOOK, |chain| {
             chain
                 .be32(HOOK_NUMBER, hook)
@@ -230,17 +188,18 @@ fn chain(name: &str, kind: &str, hook: u32, priority: i32) -> Request {
         .text(CHAIN_TYPE, kind)
 }
 
-fn rule(chain: &str, expressions: Vec<Expression>) -> Request {
+fn rule(chain: &str, terms: &[Term]) -> Request {
     request(NEW_RULE, CREATE | APPEND)
         .text(RULE_TABLE, TABLE)
         .text(RULE_CHAIN, chain)
         .nest(RULE_EXPRESSIONS, |list| {
-            expressions.iter().fold(list, |list, one| one.write(list))
+            let expressions = terms.iter().flat_map(Term::expressions);
+            expressions.fold(list, |list, one| one.write(list))
         })
 }
 
 fn request(kind: u16, flags: u16) -> Request {
-    Request::new(SUBSYSTEM << 8 | kind, flags, &header(FAMILY_IPV4, 0))
+    Request::new(SUBSYSTEM << 8 | kind, flags, &header(FAMILY_INET, 0))
 }
 
 /// `struct nfgenmsg`: family, version, and the resource in network order.
@@ -249,13 +208,13 @@ fn header(family: u8, resource: u16) -> [u8; 4] {
     [family, 0, high, low]
 }
 
+/// What the kernel refuses if it knows no owners of tables.
+pub(super) const OWNED_TABLE: &str = "the table's owner";
+
 /// The table's name; nothing else of this name is touched.
 pub(super) const TABLE: &str = "pilot";
-const FORWARD: &str = "forward";
-const POSTROUTING: &str = "postrouting";
-const PREROUTING: &str = "prerouting";
-/// More than any box forwards; a transaction of so many still fits a socket's buffer.
-pub(super) const MAX_FORWARDS: usize = 128;
+/// More frames than a batch ever has.
+pub(super) const FRAMES_MAX: u32 = 64 + (policy::MAX_FORWARDS + policy::MAX_OPEN) as u32;
 /// All rules of the box with room to spare.
 const BATCH_CAPACITY: usize = 4096;
 
@@ -264,15 +223,20 @@ const BATCH_CAPACITY: usize = 4096;
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
-/// NFPROTO_IPV4.
-const FAMILY_IPV4: u8 = 2;
+/// NFPROTO_INET.
+const FAMILY_INET: u8 = 1;
 const NEW_TABLE: u16 = 0;
 const DEL_TABLE: u16 = 2;
-/// The frame that tells of a table's removal.
-pub(super) const TABLE_REMOVED: u16 = SUBSYSTEM << 8 | DEL_TABLE;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
-pub(super) const TABLE_NAME: u16 = 1;
+const DEL_RULE: u16 = 8;
+/// Tells that something was changed, of whatever table.
+const NEW_GENERATION: u16 = 15;
+const TABLE_NAME: u16 = 1;
+const TABLE_FLAGS: u16 = 2;
+/// NFT_TABLE_F_OWNER and NFT_TABLE_F_PERSIST.
+const OWNER: u32 = 1 << 1;
+const PERSIST: u32 = 1 << 2;
 const CHAIN_TABLE: u16 = 1;
 const CHAIN_NAME: u16 = 3;
 const CHAIN_HOOK: u16 = 4;
@@ -284,19 +248,19 @@ const RULE_TABLE: u16 = 1;
 const RULE_CHAIN: u16 = 2;
 const RULE_EXPRESSIONS: u16 = 4;
 const HOOK_PREROUTING: u32 = 0;
+const HOOK_INPUT: u32 = 1;
 const HOOK_FORWARD: u32 = 2;
+const HOOK_OUTPUT: u32 = 3;
 const HOOK_POSTROUTING: u32 = 4;
+const PRIORITY_RAW: i32 = -300;
 const PRIORITY_FILTER: i32 = 0;
 const PRIORITY_SOURCE_NAT: i32 = 100;
 const PRIORITY_TARGET_NAT: i32 = -100;
-/// IPPROTO_TCP and IPPROTO_UDP.
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 /// NF_ACCEPT.
 const ACCEPT: u32 = 1;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::{super::netlink::frames, *};
 
     fn answer(sequence: u32, code: i32) -> Vec<u8> {
@@ -309,9 +273,21 @@ mod tests {
             .and_then(|frame| batch.answered(&frame))
     }
 
+    /// What the kernel tells when the table `name` is removed.
+    pub(in super::super) fn removal(name: &str) -> Request {
+        request(DEL_TABLE, 0).text(TABLE_NAME, name)
+    }
+
+    fn tells(request: Request) -> bool {
+        let bytes = request.numbered(0);
+        frames(&bytes)
+            .next()
+            .is_some_and(|frame| tells_of_ours(&frame))
+    }
+
     #[test]
     fn a_batch_is_bracketed_and_numbered() {
-        let batch = Batch::replace(&Bridge::default(), &[], 100);
+        let batch = Batch::replace(&Policy::default(), Ownership::Ours, false, 100);
         let all: Vec<_> = frames(&batch.bytes).collect();
         assert_eq!(
             all.first().map(|f| (f.kind, f.sequence)),
@@ -330,38 +306,20 @@ mod tests {
         let mut batch = Batch::remove(7);
         assert_eq!(hear(&mut batch, &answer(8, 0)), None);
         assert_eq!(hear(&mut batch, &answer(9, 0)), Some(Verdict::Applied));
-        let mut batch = Batch::replace(&Bridge::default(), &[], 7);
+        let mut batch = Batch::replace(&Policy::default(), Ownership::Ours, true, 7);
         let refused = hear(&mut batch, &answer(10, -2));
-        assert_eq!(refused, Some(Verdict::Refused(Errno::NOENT, "the table")));
+        assert_eq!(refused, Some(Verdict::Refused(Errno::NOENT, OWNED_TABLE)));
         assert_eq!(hear(&mut batch, &answer(99, -2)), None, "somebody else's");
     }
 
     #[test]
-    fn each_forwarded_port_is_a_rule_and_without_one_there_is_no_chain_for_them() {
-        let to = std::net::SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 2), 7000);
-        let forward = |transport| Forward {
-            transport,
-            port: 2222,
-            to,
-        };
-        let forwards = [forward(Transport::Tcp), forward(Transport::Udp)];
-        let count = |forwards: &[Forward], what: &str| {
-            let batch = Batch::replace(&Bridge::default(), forwards, 1);
-            batch.frames.iter().filter(|about| **about == what).count()
-        };
-        assert_eq!(count(&forwards, "a forwarded port"), 2);
-        assert_eq!(count(&[], "the chain of forwarded ports"), 0);
-        let more = count(&forwards, "a forward rule") - count(&[], "a forward rule");
-        assert_eq!(more, 1, "what is forwarded is let through");
-    }
-
-    #[test]
-    fn without_nat_there_is_no_nat_chain() {
-        let bridge = Bridge {
-            nat: false,
-            ..Bridge::default()
-        };
-        let batch = Batch::replace(&bridge, &[], 1);
-        assert!(!batch.frames.contains(&"the NAT chain"));
+    fn what_somebody_does_to_our_table_is_told_from_what_he_does_to_others() {
+        assert!(tells(removal(TABLE)));
+        assert!(tells(rule("input", &[Term::Accept])));
+        assert!(!tells(removal("theirs")));
+        let generation = request(NEW_GENERATION, 0).be32(1, 7);
+        assert!(!tells(generation), "all changes have one");
+        let answer = Request::new(2, 0, &[FAMILY_INET, 0, 0, 0]).text(TABLE_NAME, TABLE);
+        assert!(!tells(answer), "of another subsystem");
     }
 }

@@ -125,7 +125,7 @@ pub enum FilterStatus {
     Applied,
     /// Not in force: why, as a sentence.
     Failed(String),
-    /// No services' network is wanted.
+    /// Nothing is to be filtered.
     Off,
     /// Not yet tried.
     #[default]

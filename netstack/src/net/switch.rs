@@ -1,6 +1,6 @@
 //! A switch of the kernel's in /proc/sys that the box wants on.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use super::clock::Now;
 
@@ -8,6 +8,7 @@ use super::clock::Now;
 #[derive(Debug)]
 pub(crate) struct Switch {
     path: &'static str,
+    off: &'static [&'static str],
     state: State,
 }
 
@@ -24,8 +25,14 @@ impl Switch {
     pub(crate) fn new(path: &'static str) -> Self {
         Self {
             path,
+            off: &[],
             state: State::Unset,
         }
+    }
+
+    /// The same, with switches that are to be off before it is on, where the kernel has them.
+    pub(crate) fn without(self, off: &'static [&'static str]) -> Self {
+        Self { off, ..self }
     }
 
     /// Turns it on, unless it is or has failed just now.
@@ -35,10 +42,20 @@ impl Switch {
             State::Failed(_, retry_at) if retry_at > now => return,
             State::Failed(..) | State::Unset => {}
         }
-        self.state = match std::fs::write(self.path, "1") {
+        self.state = match self.write() {
             Ok(()) => State::On,
             Err(error) => State::Failed(error.to_string(), now + RETRY_PAUSE),
         };
+    }
+
+    fn write(&self) -> io::Result<()> {
+        for switch in self.off {
+            match std::fs::write(switch, "0") {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        std::fs::write(self.path, "1")
     }
 
     /// Has it turned on anew, next time.

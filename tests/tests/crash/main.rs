@@ -125,13 +125,13 @@ fn forwarded_ports_outlive_a_crash() -> Result<()> {
         file,
         "2222 10.77.0.9:80\n22 10.77.0.9:22\n2223 192.0.2.1:80\n",
     )?;
-    let rules = || native.machine().run("nft list table ip pilot");
+    let rules = || native.machine().run("nft list table inet pilot");
     let is_forwarded =
-        || rules().is_ok_and(|rules| rules.contains("tcp dport 2222 dnat to 10.77.0.9:80"));
+        || rules().is_ok_and(|rules| rules.contains("tcp dport 2222 dnat ip to 10.77.0.9:80"));
     until(PATIENCE * 2, is_forwarded).context("the port is not forwarded")?;
     let all = rules()?;
     ensure!(
-        all.matches("dnat to").count() == 1,
+        all.matches("dnat ip to").count() == 1,
         "not the manager's to give: {all}"
     );
     let now = Succession::of(&native)?;

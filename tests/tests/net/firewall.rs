@@ -83,18 +83,19 @@ fn a_forwarded_port_leads_to_its_service_and_no_other_does() {
             ];
             net.handle.configure(wanted.clone())?;
             until(SOON, || {
-                let rules = lab.the_box.run("nft list table ip pilot");
-                rules.is_ok_and(|rules| rules.contains("dnat to 10.77.0.2:7002"))
+                let rules = lab.the_box.run("nft list table inet pilot");
+                rules.is_ok_and(|rules| rules.contains("dnat ip to 10.77.0.2:7002"))
             })?;
             net.wait_for("the rules", SOON, |status| {
                 let told = status.services.rules.concat();
-                told.contains("dnat to 10.77.0.2:7002")
+                told.contains("dnat ip to 10.77.0.2:7002")
             })?;
             let bare = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
             let told = bare(&net.latest.services.rules.join("\n"));
-            let kernels = bare(&lab.the_box.run("nft list table ip pilot")?);
+            let kernels = bare(&lab.the_box.run("nft list table inet pilot")?);
             ensure!(
-                kernels == format!("table ip pilot {{ {told} }}"),
+                kernels.starts_with("table inet pilot {")
+                    && kernels.ends_with(&format!("{told} }}")),
                 "in force is {kernels}, told is {told}"
             );
 

@@ -28,7 +28,7 @@ fn what_somebody_undoes_is_made_again() {
                     .is_ok_and(|seen| seen.contains("192.168.50.1"));
                 let route = lab.the_box.run("ip route show default");
                 let bridge = lab.the_box.run("ip -4 addr show dev pilot0");
-                let rules = lab.the_box.run("nft list table ip pilot");
+                let rules = lab.the_box.run("nft list table inet pilot");
                 address
                     && route.is_ok_and(|route| route.contains("192.168.50.1"))
                     && bridge.is_ok_and(|seen| seen.contains("10.77.0.1/16"))

@@ -15,7 +15,7 @@ pub(crate) struct Expression {
 }
 
 /// How to compare.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operator {
     Equal,
     NotEqual,
@@ -64,15 +64,24 @@ impl Expression {
         )
     }
 
-    /// Loads the port that a TCP or UDP packet is for.
-    pub(crate) fn target_port() -> Self {
+    /// Loads bytes of the header that TCP, UDP or ICMP has.
+    pub(crate) fn transport_header(offset: u32, length: u32) -> Self {
+        Self::payload(TRANSPORT_HEADER, offset, length)
+    }
+
+    /// Loads bytes of the IP header.
+    pub(crate) fn network_header(offset: u32, length: u32) -> Self {
+        Self::payload(NETWORK_HEADER, offset, length)
+    }
+
+    /// Loads of what kind the packet's target is, as routing sees it.
+    pub(crate) fn target_kind() -> Self {
         Self::new(
-            "payload",
+            "fib",
             [
-                Part::Number(PAYLOAD_REGISTER, REGISTER),
-                Part::Number(PAYLOAD_BASE, TRANSPORT_HEADER),
-                Part::Number(PAYLOAD_OFFSET, 2),
-                Part::Number(PAYLOAD_LENGTH, 2),
+                Part::Number(FIB_REGISTER, REGISTER),
+                Part::Number(FIB_RESULT, FIB_KIND),
+                Part::Number(FIB_FLAGS, FIB_OF_TARGET),
             ],
         )
     }
@@ -100,36 +109,23 @@ impl Expression {
         )
     }
 
-    /// Loads the packet's IPv4 source.
-    pub(crate) fn ipv4_source() -> Self {
-        Self::new(
-            "payload",
-            [
-                Part::Number(PAYLOAD_REGISTER, REGISTER),
-                Part::Number(PAYLOAD_BASE, NETWORK_HEADER),
-                Part::Number(PAYLOAD_OFFSET, 12),
-                Part::Number(PAYLOAD_LENGTH, 4),
-            ],
-        )
-    }
-
     /// Keeps the bits of `mask`, bytes as they are in the register.
-    pub(crate) fn mask(mask: [u8; 4]) -> Self {
+    pub(crate) fn mask(mask: &[u8]) -> Self {
         Self::new(
             "bitwise",
             [
                 Part::Number(BITWISE_SOURCE, REGISTER),
                 Part::Number(BITWISE_TARGET, REGISTER),
-                Part::Number(BITWISE_LENGTH, 4),
+                Part::Number(BITWISE_LENGTH, mask.len() as u32),
                 Part::Value(BITWISE_MASK, mask.to_vec()),
-                Part::Value(BITWISE_XOR, vec![0; 4]),
+                Part::Value(BITWISE_XOR, vec![0; mask.len()]),
             ],
         )
     }
 
     /// Keeps these bits of a number, which is in the machine's order.
     pub(crate) fn mask_any(bits: u32) -> Self {
-        Self::mask(bits.to_ne_bytes())
+        Self::mask(&bits.to_ne_bytes())
     }
 
     /// Ends the rule here unless the comparison holds.
@@ -181,6 +177,18 @@ impl Expression {
         })
     }
 
+    fn payload(header: u32, offset: u32, length: u32) -> Self {
+        Self::new(
+            "payload",
+            [
+                Part::Number(PAYLOAD_REGISTER, REGISTER),
+                Part::Number(PAYLOAD_BASE, header),
+                Part::Number(PAYLOAD_OFFSET, offset),
+                Part::Number(PAYLOAD_LENGTH, length),
+            ],
+        )
+    }
+
     fn constant(register: u32, value: Vec<u8>) -> Self {
         Self::new(
             "immediate",
@@ -226,6 +234,8 @@ impl Part {
 pub(super) const META_INPUT_NAME: u32 = 6;
 /// NFT_META_OIFNAME.
 pub(super) const META_OUTPUT_NAME: u32 = 7;
+/// NFT_META_NFPROTO.
+pub(super) const META_FAMILY: u32 = 15;
 /// NFT_META_L4PROTO.
 pub(super) const META_TRANSPORT: u32 = 16;
 /// IPS_DST_NAT.
@@ -258,6 +268,15 @@ const NAT_PORT: u16 = 5;
 /// NFT_NAT_DNAT and NFPROTO_IPV4.
 const NAT_TARGET: u32 = 1;
 const FAMILY_IPV4: u32 = 2;
+const FIB_REGISTER: u16 = 1;
+const FIB_RESULT: u16 = 2;
+const FIB_FLAGS: u16 = 3;
+/// NFT_FIB_RESULT_ADDRTYPE.
+const FIB_KIND: u32 = 3;
+/// NFTA_FIB_F_DADDR.
+const FIB_OF_TARGET: u32 = 1 << 1;
+/// RTN_LOCAL of linux/rtnetlink.h: an address of the box's own.
+pub(super) const KIND_LOCAL: u32 = 2;
 const PAYLOAD_REGISTER: u16 = 1;
 const PAYLOAD_BASE: u16 = 2;
 const PAYLOAD_OFFSET: u16 = 3;
