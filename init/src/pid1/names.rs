@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
+    time::Duration,
 };
 
 use netstack::names::DnsConfig;
@@ -80,6 +81,8 @@ impl Pid1 {
         if self.stage != Stage::Root || self.drivers_done.is_none() {
             return;
         }
+        // Whom it serves comes before where it is asked.
+        self.tell_names();
         let wanted = self.addresses_asked();
         let gone = |address: &IpAddr, _: &mut Asked| !wanted.contains(address);
         let gone: Vec<_> = self.names.sockets.extract_if(.., gone).collect();
@@ -111,12 +114,15 @@ impl Pid1 {
             }
             self.names.trouble = trouble;
         }
-        self.tell_names();
     }
 
     /// All that a new front must know.
-    pub(super) fn brief_names(&mut self) {
+    pub(super) fn brief_names(&mut self, now: Duration) {
+        // First whom it serves and whom it asks: else those who wait at the sockets are turned away.
         self.names.told = None;
+        self.tell_names();
+        let status = Box::new(self.status(now));
+        self.tell(Role::Front, Event::Status(status), vec![]);
         let sockets = self.names.sockets.iter();
         let all: Vec<_> = sockets
             .map(|(address, asked)| asked.event(*address))
@@ -124,7 +130,6 @@ impl Pid1 {
         for (event, fds) in all {
             self.tell(Role::Front, event, fds);
         }
-        self.tell_names();
     }
 
     /// What is handed over.

@@ -201,7 +201,7 @@ impl Pid1 {
                 for (port, listener) in self.sockets.door.clone() {
                     self.tell(role, Event::Listener { port }, vec![listener]);
                 }
-                self.brief_names();
+                self.brief_names(now);
             }
             Role::Logd => {
                 for (unit, log) in self.logs() {
