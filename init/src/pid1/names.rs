@@ -29,7 +29,7 @@ pub(super) struct Names {
     /// As the front says.
     pub(super) status: ResolverStatus,
     /// What the front was last told.
-    told: Option<Vec<u8>>,
+    told: Option<DnsConfig>,
     /// Why a socket can't be had, as last told.
     trouble: Option<String>,
 }
@@ -188,11 +188,12 @@ impl Pid1 {
             services: self.names.services.clone(),
             ..DnsConfig::default()
         };
-        let Ok(bytes) = postcard::to_stdvec(&config) else {
+        // Asked for each second: only what is new is put into bytes.
+        if self.names.told.as_ref() == Some(&config) {
             return;
-        };
-        if self.names.told.as_ref() != Some(&bytes) {
-            self.names.told = Some(bytes.clone());
+        }
+        if let Ok(bytes) = postcard::to_stdvec(&config) {
+            self.names.told = Some(config);
             self.tell(Role::Front, Event::Names(bytes), vec![]);
         }
     }
