@@ -36,6 +36,7 @@ use services::{
 };
 use supervise::{
     cgroup::Cgroup,
+    schedule::Schedule,
     spawn::{Child, Command},
 };
 
@@ -165,6 +166,7 @@ impl Host {
             cgroup: Some(group.as_fd()),
             controlling_tty: false,
             oom_score_adj: 0,
+            schedule: Schedule::default(),
             no_new_privs: false,
         };
         Monitor {
