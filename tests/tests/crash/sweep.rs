@@ -135,10 +135,9 @@ fn each<F: std::fmt::Debug + Sync, P>(
     };
     thread::scope(|scope| {
         let lanes: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
-        let ended = lanes.into_iter().map(|lane| lane.join());
-        ended.fold(Ok(()), |all, lane| {
-            all.and(lane.expect("a panic there is a panic here"))
-        })
+        // All of them are made by now; the scope waits for those that are left.
+        let mut lanes = lanes.into_iter();
+        lanes.try_for_each(|lane| lane.join().expect("a panic there is a panic here"))
     })?;
     let failures = failures
         .into_inner()
@@ -193,8 +192,8 @@ fn steady(most: usize, sampled: usize) -> Result<()> {
     for thread in ["main", "net", "guard", "console"] {
         // What is done to the roles is `main`'s work alone.
         let occasions = if thread == "main" { OCCASIONS.len() } else { 1 };
-        for occasion in 0..occasions {
-            let calls = calls_of(&native, thread, OCCASIONS[occasion])?;
+        for (occasion, happens) in OCCASIONS.into_iter().enumerate().take(occasions) {
+            let calls = calls_of(&native, thread, happens)?;
             let faults = sample(faults(&calls, most), sampled);
             all.extend(faults.into_iter().map(|fault| Steady {
                 thread,
