@@ -10,7 +10,6 @@
 //! | [`status`] | what PID 1 publishes about the whole box |
 //! | [`network`] | the network as its owner sets it and as it is shown |
 //! | [`control`] | the control protocol between PID 1 and its roles: types and framing |
-//! | [`schedule`] | a process's place with the kernel's scheduler |
 //! | [`spawn`] | starting a process with exactly what is listed |
 //! | [`reaper`] | taking ended children off the kernel's hands |
 //! | [`cgroup`] | control groups: limits, and ending all at once |
@@ -27,7 +26,6 @@ pub mod log;
 pub mod log_query;
 pub mod network;
 pub mod reaper;
-pub mod schedule;
 pub mod spawn;
 pub mod status;
 pub mod unit;

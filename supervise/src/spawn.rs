@@ -11,7 +11,9 @@ use std::{
 
 use rustix::{io::Errno, pipe::PipeFlags};
 
-use crate::{fork, schedule::Schedule, unit::Exit};
+pub use sys::sched::Schedule;
+
+use crate::{fork, unit::Exit};
 
 /// What to start, and with what.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use boards::web::{self, Trust};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use supervise::schedule::Schedule;
+use supervise::spawn::Schedule;
 use tests::{
     native::Native,
     netns::{Machine, until},

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::fs::SealFlags;
-use supervise::{schedule::Schedule, spawn::Command};
+use supervise::spawn::{Command, Schedule};
 
 use super::{HelperError, answer, tool};
 use crate::{

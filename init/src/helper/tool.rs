@@ -15,8 +15,7 @@ use rustix::{
     process::{Signal, WaitId, WaitIdOptions},
 };
 use supervise::{
-    schedule::Schedule,
-    spawn::{Child, Command},
+    spawn::{Child, Command, Schedule},
     unit::Exit,
 };
 

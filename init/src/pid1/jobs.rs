@@ -10,7 +10,12 @@ use std::{
 
 use rustix::pipe::PipeFlags;
 use serde::{Deserialize, Serialize};
-use supervise::{cgroup::Cgroup, control::Limits, schedule::Schedule, spawn::Child, unit::Exit};
+use supervise::{
+    cgroup::Cgroup,
+    control::Limits,
+    spawn::{Child, Schedule},
+    unit::Exit,
+};
 
 use super::{
     Pid1,

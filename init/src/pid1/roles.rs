@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use supervise::{control::Limits, schedule::Schedule, spawn::User, unit::UnitName};
+use supervise::{
+    control::Limits,
+    spawn::{Schedule, User},
+    unit::UnitName,
+};
 
 /// A process that PID 1 starts from its own binary and always keeps running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -11,8 +11,7 @@ use rustix::io::Errno;
 use supervise::{
     cgroup::Cgroup,
     control::{CONTROL_FD, Event},
-    schedule::Schedule,
-    spawn::{Child, Command},
+    spawn::{Child, Command, Schedule},
     unit::{Exit, UnitName},
 };
 

@@ -12,8 +12,7 @@ use services::{
 };
 use supervise::{
     backoff::{Backoff, Policy},
-    schedule::Schedule,
-    spawn::{Child, Command},
+    spawn::{Child, Command, Schedule},
     unit::Exit,
 };
 

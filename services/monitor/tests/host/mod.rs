@@ -36,8 +36,7 @@ use services::{
 };
 use supervise::{
     cgroup::Cgroup,
-    schedule::Schedule,
-    spawn::{Child, Command},
+    spawn::{Child, Command, Schedule},
 };
 
 /// The host's id of the containers' root.
