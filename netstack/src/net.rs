@@ -13,7 +13,9 @@
 //! | [`settings`], [`transaction`] | what the owner sets, and a change of it that can't lock him out |
 //! | `engine`, `ports` | the loop and its sockets |
 //! | `dhcp`, `linklocal`, `collision`, `gateway`, `uplink` | the protocols, without sockets or clocks |
-//! | `router` | what IPv6 routers announce, as far as it is not the kernel's work |
+//! | `router`, `solicit` | what IPv6 routers announce, as far as it is not the kernel's work |
+//! | `dhcp6`, `inet6`, `privacy` | servers' names by DHCPv6; addresses that do not tell the hardware's |
+//! | `classless`, `searchlist` | routes and search domains that come with a lease |
 //! | `ntp` | the time of the day, from servers that agree |
 //! | `kernel`, `reconcile`, `change`, `rtnl` | links, addresses, routes: seen, compared, changed |
 //! | `nft`, `filter` | the packet filter |
@@ -21,10 +23,12 @@
 //! | `clock`, `random`, `report`, `switch` | time, chance, words, the kernel's switches |
 
 mod change;
+mod classless;
 pub(crate) mod clock;
 mod collision;
 mod config;
 mod dhcp;
+mod dhcp6;
 mod dialogue;
 mod engine;
 mod filter;
@@ -32,18 +36,22 @@ mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod gateway;
+mod inet6;
 mod kernel;
 mod linklocal;
 mod netlink;
 mod nft;
 mod ntp;
 mod ports;
+mod privacy;
 pub(crate) mod random;
 mod reconcile;
 mod report;
 mod router;
 mod rtnl;
+mod searchlist;
 pub mod settings;
+mod solicit;
 mod status;
 mod switch;
 mod thread;
@@ -52,6 +60,7 @@ mod uplink;
 
 pub use self::{
     config::{Addressing, Bridge, Clock, Forward, NetConfig, TimeConfig, Transport},
+    privacy::AddressSecret,
     status::{
         FilterStatus, LeaseStatus, LinkStatus, NetStatus, ServicesStatus, TimeServerStatus,
         TimeSource, TimeStatus, TimeStep,

@@ -3,14 +3,16 @@
 use std::{fmt, net::Ipv4Addr, time::Duration};
 
 use super::{
+    classless::Placed,
     clock::Now,
     frame::Mac,
     kernel::{
-        ADDRESS_HEADER_LEN, BRPORT_ISOLATED, DEL_ADDRESS, DEL_ROUTE, FOREVER, IFA_ADDRESS,
-        IFA_BROADCAST, IFA_CACHEINFO, IFA_LOCAL, IFF_UP, IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO,
-        IFLA_MTU, INFO_KIND, INFO_SLAVE_DATA, INFO_SLAVE_KIND, LINK_HEADER_LEN, NEW_ADDRESS,
-        NEW_LINK, NEW_ROUTE, PROTOCOL_DHCP, ROUTE_HEADER_LEN, RTA_GATEWAY, RTA_OIF, RTA_PRIORITY,
-        RTN_UNICAST, TABLE_MAIN,
+        ADDRESS_HEADER_LEN, AF_INET, AF_INET6, BRPORT_ISOLATED, DEL_ADDRESS, DEL_ROUTE, FOREVER,
+        IFA_ADDRESS, IFA_BROADCAST, IFA_CACHEINFO, IFA_LOCAL, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC,
+        IFLA_IFNAME, IFLA_LINKINFO, IFLA_MTU, INET6_ADDR_GEN_MODE, INFO_KIND, INFO_SLAVE_DATA,
+        INFO_SLAVE_KIND, LINK_HEADER_LEN, NEW_ADDRESS, NEW_LINK, NEW_ROUTE, PROTOCOL_DHCP,
+        ROUTE_HEADER_LEN, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PRIORITY, RTN_UNICAST, STABLE_PRIVACY,
+        TABLE_MAIN,
     },
     netlink::{CREATE, EXCLUSIVE, REPLACE, Request},
 };
@@ -25,6 +27,8 @@ pub(crate) enum Change {
         prefix: u8,
         expires: Option<Now>,
     },
+    /// Makes a route to a network.
+    AddClassless(Placed),
     /// Makes a default route.
     AddRoute {
         link: u32,
@@ -37,6 +41,8 @@ pub(crate) enum Change {
     Isolate { link: u32 },
     /// Takes an address from a link.
     RemoveAddress { link: u32, ip: Ipv4Addr, prefix: u8 },
+    /// Takes a route to a network away.
+    RemoveClassless(Placed),
     /// Takes a default route away.
     RemoveRoute {
         link: u32,
@@ -45,6 +51,8 @@ pub(crate) enum Change {
     },
     /// Sets the largest packet of a link.
     SetMtu { link: u32, mtu: u32 },
+    /// Has a link make its IPv6 addresses of the kernel's secret.
+    StableAddresses { link: u32 },
     /// Sets a link up.
     Up { link: u32 },
 }
@@ -59,7 +67,9 @@ impl Change {
             | Self::RemoveAddress { link, .. }
             | Self::RemoveRoute { link, .. }
             | Self::SetMtu { link, .. }
+            | Self::StableAddresses { link }
             | Self::Up { link } => *link,
+            Self::AddClassless(placed) | Self::RemoveClassless(placed) => placed.link,
             Self::CreateBridge { .. } => 0,
         }
     }
@@ -78,6 +88,9 @@ impl Change {
                 *prefix,
                 expires.map(|at| at.saturating_sub(now)),
             ),
+            Self::AddClassless(placed) => classless(NEW_ROUTE, CREATE | REPLACE, placed),
+            Self::RemoveClassless(placed) => classless(DEL_ROUTE, 0, placed),
+            Self::StableAddresses { link } => stable_addresses(*link),
             Self::AddRoute {
                 link,
                 gateway,
@@ -105,6 +118,11 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AddAddress { ip, prefix, .. } => write!(f, "setting the address {ip}/{prefix}"),
+            Self::AddClassless(placed) => write!(f, "setting the route to {}", placed.route),
+            Self::RemoveClassless(placed) => write!(f, "removing the route to {}", placed.route),
+            Self::StableAddresses { link } => {
+                write!(f, "making the IPv6 addresses of link {link} private")
+            }
             Self::AddRoute { gateway, .. } => write!(f, "setting the route by {gateway}"),
             Self::CreateBridge { name, .. } => write!(f, "making the bridge {name}"),
             Self::Isolate { link } => write!(f, "isolating the bridge's port {link}"),
@@ -179,6 +197,36 @@ fn route(kind: u16, flags: u16, link: u32, gateway: Ipv4Addr, metric: u32) -> Re
         .u32(RTA_PRIORITY, metric)
 }
 
+fn classless(kind: u16, flags: u16, placed: &Placed) -> Request {
+    let mut header = [0; ROUTE_HEADER_LEN];
+    header[..2].copy_from_slice(&[AF_INET, placed.route.prefix]);
+    header[4..6].copy_from_slice(&[TABLE_MAIN, PROTOCOL_DHCP]);
+    header[7] = RTN_UNICAST;
+    let mut request_flags = 0;
+    match placed.route.gateway {
+        // The router need not be in the subnet of the lease's address.
+        Some(_) => request_flags = ON_LINK,
+        None => header[6] = SCOPE_LINK,
+    }
+    header[8..12].copy_from_slice(&u32::to_ne_bytes(request_flags));
+    let request = Request::new(kind, flags, &header)
+        .attr(RTA_DST, &placed.route.network.octets())
+        .u32(RTA_OIF, placed.link)
+        .u32(RTA_PRIORITY, placed.metric);
+    match placed.route.gateway {
+        Some(gateway) => request.attr(RTA_GATEWAY, &gateway.octets()),
+        None => request,
+    }
+}
+
+fn stable_addresses(link: u32) -> Request {
+    Request::new(NEW_LINK, 0, &link_header(link, 0)).nest(IFLA_AF_SPEC, |spec| {
+        spec.nest(AF_INET6.into(), |inet6| {
+            inet6.attr(INET6_ADDR_GEN_MODE, &[STABLE_PRIVACY])
+        })
+    })
+}
+
 fn broadcast(ip: Ipv4Addr, prefix: u8) -> Ipv4Addr {
     let host = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
     Ipv4Addr::from(u32::from(ip) | host)
@@ -194,7 +242,6 @@ fn seconds(time: Duration) -> u32 {
         .clamp(1, FOREVER - 1)
 }
 
-const AF_INET: u8 = 2;
 /// RT_SCOPE_UNIVERSE and RT_SCOPE_LINK.
 const SCOPE_UNIVERSE: u8 = 0;
 const SCOPE_LINK: u8 = 253;

@@ -164,7 +164,10 @@ impl Dialogue {
         };
         match part {
             LINKS => self.kernel = Kernel::default(),
-            ROUTES => self.kernel.routes.clear(),
+            ROUTES => {
+                self.kernel.routes.clear();
+                self.kernel.classless.clear();
+            }
             _ => self.kernel.addresses.clear(),
         }
         let sequence = self.next();

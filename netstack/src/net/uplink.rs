@@ -240,9 +240,15 @@ impl Uplink {
             prefix: lease.prefix,
             server: lease.server,
             router: lease.router,
+            routes: lease.routes.iter().map(ToString::to_string).collect(),
             lasts: lease.lasts,
             hostname: lease.hostname.clone(),
         })
+    }
+
+    /// Which DHCP servers answer beside the one that is followed, as a sentence.
+    pub(crate) fn caution(&self) -> Option<String> {
+        self.client.rivals()
     }
 
     /// Where the addresses are from, as a sentence.
