@@ -11,6 +11,73 @@ use super::{
     frame::{Arp, Mac},
 };
 
+/// The watch over whichever gateway a link has.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    gateway: Option<Gateway>,
+    /// Our address and the router's that were last watched.
+    watched: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// How often in a row the gateway did not answer.
+    silences: u32,
+}
+
+impl Watch {
+    /// Our address and the router's, as they are now.
+    pub(crate) fn settle(&mut self, now: Now, mac: Mac, ends: Option<(Ipv4Addr, Ipv4Addr)>) {
+        if self.gateway.as_ref().map(Gateway::ends) != ends {
+            self.gateway = ends.map(|ends| Gateway::new(now, mac, ends));
+            if ends.is_some() && ends != self.watched {
+                self.watched = ends;
+                self.silences = 0;
+            }
+        }
+    }
+
+    /// An ARP packet was heard on the link.
+    pub(crate) fn receive(&mut self, now: Now, arp: &Arp) {
+        let gateway = self.gateway.as_mut();
+        if gateway.is_some_and(|gateway| gateway.receive(now, arp)) {
+            self.silences = 0;
+        }
+    }
+
+    /// The deadline has come; earlier calls do nothing. When the gateway turns out to be silent, how
+    /// often in a row that was.
+    pub(crate) fn tick(&mut self, now: Now) -> Option<u32> {
+        let gateway = self.gateway.as_mut();
+        let silent = gateway.is_some_and(|gateway| gateway.tick(now));
+        silent.then(|| {
+            self.silences = self.silences.saturating_add(1);
+            self.silences
+        })
+    }
+
+    /// The link is on another network, perhaps.
+    pub(crate) fn forget(&mut self) {
+        self.silences = 0;
+    }
+
+    /// Takes the packet to send, if there is one.
+    pub(crate) fn transmit(&mut self) -> Option<Arp> {
+        self.gateway.as_mut()?.transmit()
+    }
+
+    /// Whether the gateway did not answer when it was last asked.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silences > 0
+    }
+
+    /// Whether ARP packets are to be heard.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.gateway.as_ref().is_some_and(Gateway::is_asking)
+    }
+
+    /// When [`tick`](Self::tick) is next needed.
+    pub(crate) fn deadline(&self) -> Option<Now> {
+        self.gateway.as_ref().map(Gateway::deadline)
+    }
+}
+
 /// The watch over the gateway of one lease.
 #[derive(Debug)]
 pub(crate) struct Gateway {
