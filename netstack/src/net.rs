@@ -12,7 +12,9 @@
 //! | `config`, `status` | what should be, what is |
 //! | [`settings`], [`transaction`] | what the owner sets, and a change of it that can't lock him out |
 //! | `engine`, `ports` | the loop and its sockets |
-//! | `dhcp`, `linklocal`, `collision`, `gateway`, `uplink` | the protocols, without sockets or clocks |
+//! | `dhcp`, `linklocal`, `collision`, `gateway`, `uplink`, `fixed` | the protocols, without sockets or clocks |
+//! | `failover`, `routing` | which of several uplinks is used, and by which one answers leave |
+//! | `made` | the owner's bridges and VLANs |
 //! | `router` | what IPv6 routers announce, as far as it is not the kernel's work |
 //! | `ntp` | the time of the day, from servers that agree |
 //! | `kernel`, `reconcile`, `change`, `rtnl` | links, addresses, routes: seen, compared, changed |
@@ -27,13 +29,16 @@ mod config;
 mod dhcp;
 mod dialogue;
 mod engine;
+mod failover;
 mod filter;
+mod fixed;
 mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod gateway;
 mod kernel;
 mod linklocal;
+mod made;
 mod netlink;
 mod nft;
 mod ntp;
@@ -42,6 +47,7 @@ pub(crate) mod random;
 mod reconcile;
 mod report;
 mod router;
+mod routing;
 mod rtnl;
 pub mod settings;
 mod status;
@@ -51,10 +57,13 @@ pub mod transaction;
 mod uplink;
 
 pub use self::{
-    config::{Addressing, Bridge, Clock, Forward, NetConfig, TimeConfig, Transport},
+    config::{
+        Addressing, Bound, Bridge, Clock, Forward, Made, NetConfig, Otherwise, TimeConfig,
+        Transport,
+    },
     status::{
         FilterStatus, LeaseStatus, LinkStatus, NetStatus, ServicesStatus, TimeServerStatus,
-        TimeSource, TimeStatus, TimeStep,
+        TimeSource, TimeStatus, TimeStep, UplinkStatus,
     },
     thread::{NetError, NetHandle, spawn, spawn_prepared},
 };
@@ -66,6 +75,7 @@ use self::thread::Command;
 pub const MODULES: &[&str] = &[
     "af_packet",
     "bridge",
+    "8021q",
     "veth",
     "nf_tables",
     "nf_conntrack",

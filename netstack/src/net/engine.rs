@@ -15,15 +15,19 @@ use super::{
     change::Change,
     clock::{self, Now},
     config::{Addressing, NetConfig},
+    failover::{Failover, Sight},
     filter::Filter,
+    fixed::Fixed,
     frame::Mac,
     kernel::Kernel,
+    made,
     nft::Policy,
     ntp,
-    ports::{self, Port, Ports},
+    ports::{self, Heard, Port, Ports},
     random::{self, Random},
     reconcile::{self, Wanted},
     report,
+    routing::{Routing, Tie, Way},
     rtnl::Rtnl,
     status::{NetStatus, TimeSource},
     switch::Switch,
@@ -37,6 +41,7 @@ pub(crate) struct Engine {
     rtnl: Rtnl,
     filter: Filter,
     managed: BTreeMap<u32, Managed>,
+    failover: Failover,
     time: Time,
     random: Random,
     /// What a socket had more of than its share, to be gone on with.
@@ -56,7 +61,7 @@ pub(crate) enum Managed {
     /// By DHCP and the rest.
     Automatic(Box<Uplink>, Ports),
     /// As its owner said.
-    Static(Addressing),
+    Static(Box<Fixed>, Ports),
 }
 
 /// The time of the day.
@@ -85,6 +90,7 @@ impl Engine {
             rtnl,
             filter: Filter::new(FILTER),
             managed: BTreeMap::new(),
+            failover: Failover::default(),
             random,
             // What was sent before the registration may have been answered already.
             unfinished: vec![RTNL],
@@ -100,12 +106,10 @@ impl Engine {
         if !self.unfinished.is_empty() {
             return Duration::ZERO;
         }
-        let uplinks = self.managed.values().filter_map(|managed| match managed {
-            Managed::Automatic(uplink, _) => uplink.deadline(),
-            Managed::Static(_) => None,
-        });
+        let uplinks = self.managed.values().filter_map(Managed::deadline);
         let others = [
             self.rtnl.deadline(),
+            self.failover.deadline(),
             self.filter.deadline(),
             self.time.client.deadline(),
             self.retry_at,
@@ -190,7 +194,8 @@ impl Engine {
         let kernel = self.rtnl.settled()?;
         let announced = self.rtnl.announced();
         let now = clock::now();
-        let mut status = report::status(now, &self.config, kernel, announced, &self.managed);
+        let (managed, failover) = (&self.managed, &self.failover);
+        let mut status = report::status(now, &self.config, kernel, announced, managed, failover);
         status.services.filter = self.filter.status();
         status.services.rules = self.filter.rules();
         let refusals = self.rtnl.refusals();
@@ -201,11 +206,9 @@ impl Engine {
             &self.forwarding,
             &self.mtu_probing,
         );
-        let uplinks = self.managed.values().filter_map(|managed| match managed {
-            Managed::Automatic(uplink, _) => uplink.problem(),
-            Managed::Static(_) => None,
-        });
+        let uplinks = self.managed.values().filter_map(Managed::problem);
         status.problems.extend(uplinks);
+        status.problems.extend(made::problems(&self.config, kernel));
         status.problems.extend(self.port_problem.clone());
         status.time = self.time.client.status();
         let problem = self.time.client.problem();
@@ -233,9 +236,17 @@ impl Engine {
 
     fn receive_from(&mut self, now: Now, link: u32, port: Port) -> bool {
         match self.managed.get_mut(&link) {
-            Some(Managed::Automatic(uplink, ports)) => ports.receive(now, port, uplink),
+            Some(Managed::Automatic(uplink, ports)) => ports.receive(port, |heard| match heard {
+                Heard::Arp(arp) => uplink.receive_arp(now, &arp),
+                Heard::Dhcp(message) => uplink.receive_dhcp(now, message),
+            }),
+            Some(Managed::Static(fixed, ports)) => ports.receive(port, |heard| {
+                if let Heard::Arp(arp) = heard {
+                    fixed.receive_arp(now, &arp);
+                }
+            }),
             // The link went away between the event and now.
-            Some(Managed::Static(_)) | None => false,
+            None => false,
         }
     }
 
@@ -244,6 +255,10 @@ impl Engine {
         let Some(kernel) = self.rtnl.settled() else {
             return Ok(());
         };
+        let before = reconcile::failed_of_before(kernel, |link| self.managed.contains_key(link));
+        for link in before {
+            self.failover.adopt_failed(link);
+        }
         adopt_links(
             now,
             &self.config,
@@ -251,12 +266,25 @@ impl Engine {
             &mut self.managed,
             &mut self.random,
         );
+        judge(
+            now,
+            &self.config,
+            kernel,
+            &mut self.managed,
+            &mut self.failover,
+        );
         let wanted: BTreeMap<u32, Wanted> = self
             .managed
             .iter()
-            .map(|(link, managed)| (*link, managed.wanted()))
+            .map(|(link, managed)| {
+                let place = self.failover.place(*link);
+                let metric = place.map_or(0, |place| place.metric);
+                let wanted = managed.wanted();
+                (*link, Wanted { metric, ..wanted })
+            })
             .collect();
-        let changes = reconcile::changes(&self.config, kernel, &wanted);
+        let routing = routing(&self.config, kernel, &wanted, &self.failover);
+        let changes = reconcile::changes(&self.config, kernel, &wanted, &routing);
         self.filter.want(now, Policy::of(&self.config));
         if self.config.bridge.is_some() {
             self.forwarding.turn_on(now);
@@ -279,16 +307,9 @@ impl Engine {
     fn run_uplinks(&mut self, now: Now, poll: &Poll) {
         self.port_problem = None;
         for (link, managed) in &mut self.managed {
-            let Managed::Automatic(uplink, ports) = managed else {
-                continue;
-            };
-            uplink.tick(now);
-            if let Err(problem) = ports.adjust(*link, uplink.needs(), poll.registry()) {
+            if let Err(problem) = managed.run(now, *link, poll.registry()) {
                 self.port_problem = Some(problem);
                 self.retry_at.get_or_insert(now + RETRY_PAUSE);
-            }
-            while let Some(outgoing) = uplink.transmit() {
-                ports.send(uplink.mac, &outgoing);
             }
         }
     }
@@ -321,12 +342,112 @@ impl Time {
 }
 
 impl Managed {
+    /// Lets time pass, opens and closes sockets, sends.
+    fn run(&mut self, now: Now, link: u32, registry: &Registry) -> Result<(), String> {
+        match self {
+            Self::Automatic(uplink, ports) => {
+                uplink.tick(now);
+                let adjusted = ports.adjust(link, uplink.needs(), registry);
+                while let Some(outgoing) = uplink.transmit() {
+                    ports.send(uplink.mac, &outgoing);
+                }
+                adjusted
+            }
+            Self::Static(fixed, ports) => {
+                fixed.tick(now);
+                let needs = Needs {
+                    arp: fixed.needs_arp(),
+                    ..Needs::default()
+                };
+                let adjusted = ports.adjust(link, needs, registry);
+                while let Some(arp) = fixed.transmit() {
+                    ports.send(fixed.mac, &Outgoing::Arp(arp));
+                }
+                adjusted
+            }
+        }
+    }
+
+    fn watch_closely(&mut self, now: Now, closely: bool) {
+        match self {
+            Self::Automatic(uplink, _) => uplink.watch_closely(now, closely),
+            Self::Static(fixed, _) => fixed.watch_closely(now, closely),
+        }
+    }
+
+    fn deadline(&self) -> Option<Now> {
+        match self {
+            Self::Automatic(uplink, _) => uplink.deadline(),
+            Self::Static(fixed, _) => fixed.deadline(),
+        }
+    }
+
     fn wanted(&self) -> Wanted {
         match self {
             Self::Automatic(uplink, _) => uplink.wanted(),
-            Self::Static(addressing) => addressing.wanted(),
+            Self::Static(fixed, _) => fixed.wanted(),
         }
     }
+
+    fn problem(&self) -> Option<String> {
+        match self {
+            Self::Automatic(uplink, _) => uplink.problem(),
+            Self::Static(fixed, _) => fixed.problem(),
+        }
+    }
+
+    fn sight(&self, metric: u32) -> Option<Sight> {
+        match self {
+            Self::Automatic(uplink, _) => Some(uplink.sight(metric)),
+            Self::Static(fixed, _) => fixed.sight(metric),
+        }
+    }
+}
+
+/// Decides anew which uplinks are used in which order, and how closely their gateways are watched.
+fn judge(
+    now: Now,
+    config: &NetConfig,
+    kernel: &Kernel,
+    managed: &mut BTreeMap<u32, Managed>,
+    failover: &mut Failover,
+) {
+    let sights = managed.iter().filter_map(|(index, managed)| {
+        let link = kernel.links.get(index)?;
+        let sight = managed.sight(reconcile::metric_of(config, &link.name))?;
+        Some((*index, sight))
+    });
+    failover.judge(now, &sights.collect());
+    let several = failover.order().len() > 1;
+    for managed in managed.values_mut() {
+        managed.watch_closely(now, several);
+    }
+}
+
+/// The rules and tables for the uplinks that there are and the services that are bound to one.
+fn routing(
+    config: &NetConfig,
+    kernel: &Kernel,
+    wanted: &BTreeMap<u32, Wanted>,
+    failover: &Failover,
+) -> Routing {
+    let ways = failover.order().iter().filter_map(|place| {
+        kernel.links.get(&place.link).filter(|link| link.up)?;
+        let addresses = &wanted.get(&place.link)?.addresses;
+        let lasting = addresses.iter().filter(|one| !one.ip.is_link_local());
+        Some(Way {
+            link: place.link,
+            gateway: place.gateway,
+            addresses: lasting.map(|one| (one.ip, one.prefix)).collect(),
+            trusted: place.trusted,
+        })
+    });
+    let ties = config.bound.iter().map(|bound| Tie {
+        address: bound.address,
+        link: kernel.named(&bound.uplink).map(|link| link.index),
+        otherwise: bound.otherwise,
+    });
+    Routing::of(&ways.collect::<Vec<_>>(), &ties.collect::<Vec<_>>())
 }
 
 /// Takes up the links that are new, drops those that are gone or somebody else's now, and tells
@@ -359,7 +480,15 @@ fn adopt_links(
                 }
             }
             Some(addressing @ Addressing::Static { .. }) => {
-                managed.insert(link.index, Managed::Static(addressing));
+                let fits = |managed: &Managed| matches!(managed, Managed::Static(fixed, _) if fixed.mac == link.mac && fixed.addressing == addressing);
+                if !managed.get(&link.index).is_some_and(fits) {
+                    let fixed = Fixed::new(link.mac, addressing);
+                    let fixed = Managed::Static(Box::new(fixed), Ports::default());
+                    managed.insert(link.index, fixed);
+                }
+                if let Some(Managed::Static(fixed, _)) = managed.get_mut(&link.index) {
+                    fixed.carrier(now, link.up && link.carrier);
+                }
             }
             Some(Addressing::Unmanaged) | None => {
                 managed.remove(&link.index);
@@ -372,7 +501,7 @@ fn adopt_links(
 fn time_servers(config: &NetConfig, managed: &BTreeMap<u32, Managed>) -> Vec<(IpAddr, TimeSource)> {
     let leases = managed.values().filter_map(|managed| match managed {
         Managed::Automatic(uplink, _) => uplink.lease(),
-        Managed::Static(_) => None,
+        Managed::Static(..) => None,
     });
     let dhcp = leases.flat_map(|lease| lease.ntp.iter().take(DHCP_TIME_SERVERS_MAX));
     let dhcp = dhcp.map(|ip| (IpAddr::V4(*ip), TimeSource::Dhcp));

@@ -9,6 +9,7 @@ use self::dispute::Dispute;
 use super::{
     clock::Now,
     dhcp::{Client, Transmit, lease::Lease},
+    failover::{Fault, Sight},
     frame::{Arp, Mac},
     gateway::Watch,
     linklocal::{self, LinkLocal},
@@ -96,6 +97,11 @@ impl Uplink {
             self.gateway.forget();
             self.settle(now);
         }
+    }
+
+    /// Whether another uplink could take over, so that the gateway is watched closely.
+    pub(crate) fn watch_closely(&mut self, now: Now, closely: bool) {
+        self.gateway.closely(now, closely);
     }
 
     /// A DHCP message arrived.
@@ -190,6 +196,30 @@ impl Uplink {
             addresses: leased.into_iter().chain(local).collect(),
             gateway: lease.and_then(|lease| lease.router),
             mtu: lease.and_then(|lease| lease.mtu),
+            ..Wanted::default()
+        }
+    }
+
+    /// How it is as an uplink of that metric.
+    pub(crate) fn sight(&self, metric: u32) -> Sight {
+        let lease = self.client.lease();
+        let gateway = lease.and_then(|lease| lease.router);
+        // A lease of before is good until its server has had time to answer.
+        let fault = if !self.carrier {
+            Some(Fault::NoCarrier)
+        } else if lease.is_none() || (self.local.is_some() && !self.client.confirmed()) {
+            Some(Fault::NoAddress)
+        } else if gateway.is_none() {
+            Some(Fault::NoGateway)
+        } else if self.gateway.is_silent() {
+            Some(Fault::Silent)
+        } else {
+            None
+        };
+        Sight {
+            metric,
+            gateway,
+            fault,
         }
     }
 
