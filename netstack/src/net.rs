@@ -32,6 +32,7 @@ mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod gateway;
+mod general;
 mod kernel;
 mod linklocal;
 mod netlink;
@@ -51,7 +52,11 @@ pub mod transaction;
 mod uplink;
 
 pub use self::{
-    config::{Addressing, Bridge, Clock, Forward, NetConfig, TimeConfig, Transport},
+    config::{
+        Addressing, Bridge, Clock, Forward, NetConfig, NoTimeServer, TimeConfig, TimeServer,
+        Transport,
+    },
+    general::{General, UnfitServers},
     status::{
         FilterStatus, LeaseStatus, LinkStatus, NetStatus, ServicesStatus, TimeServerStatus,
         TimeSource, TimeStatus, TimeStep,

@@ -40,6 +40,8 @@ pub struct TimeStatus {
     pub servers: Vec<TimeServerStatus>,
     /// The last time that the clock was moved at once.
     pub last_step: Option<TimeStep>,
+    /// Servers' names that no address is known of.
+    pub unknown: Vec<String>,
 }
 
 /// One time server.
@@ -47,6 +49,8 @@ pub struct TimeStatus {
 pub struct TimeServerStatus {
     /// Its address.
     pub address: IpAddr,
+    /// The name that the address was found by.
+    pub name: Option<String>,
     /// Who named it.
     pub source: TimeSource,
     /// Whether it is one of the majority that the clock goes by.
@@ -62,6 +66,8 @@ pub enum TimeSource {
     Configured,
     /// DHCP, in option 42.
     Dhcp,
+    /// Nobody: it is asked as there is no other.
+    Fallback,
 }
 
 /// A clock that was moved at once.
