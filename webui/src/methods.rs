@@ -22,7 +22,7 @@ mod init;
 pub(crate) mod net;
 mod params;
 
-use net::{ConfirmParams, SetParams};
+use net::{ConfirmParams, GeneralParams, SetParams};
 use params::{
     HOW, ID, LINES, LogParams, Param, PowerParams, ROLE, RoleParams, ServiceParams, UNIT,
 };
@@ -50,6 +50,7 @@ enum Action {
     Logs,
     Metrics,
     NetConfirm,
+    NetGeneral,
     NetRollback,
     NetSet,
     NetStatus,
@@ -99,6 +100,12 @@ impl Method {
                 let confirmed = host.confirm_network(Secret(token));
                 let lasts = waited(confirmed).await?;
                 Ok(json!({ "outlivesReboot": lasts }))
+            }
+            Action::NetGeneral => {
+                for setting in read::<GeneralParams>(params)?.settings() {
+                    waited(host.set_general(setting)).await?;
+                }
+                Ok(json!(true))
             }
             Action::NetRollback => {
                 waited(host.undo_network()).await?;
@@ -296,6 +303,13 @@ const METHODS: &[Method] = &[
             params::SECONDS,
         ],
         Action::NetSet,
+    ),
+    change(
+        "net.general",
+        "Sets whom the box asks for the time, and whether its own networks may ask it for names; \
+         at once.",
+        &[params::TIME, params::LAN],
+        Action::NetGeneral,
     ),
     change(
         "net.confirm",

@@ -24,6 +24,7 @@ impl Pid1 {
             domain: seen.domain.clone(),
             search: seen.search.clone(),
             firewall: seen.services.rules.clone(),
+            clock_is_right: seen.time.synchronised,
             ..self.changes.status(now)
         }
     }
@@ -63,12 +64,12 @@ impl Pid1 {
         let time = &self.net_seen.time;
         let (agree, differ): (Vec<_>, Vec<_>) = time.servers.iter().partition(|one| one.agrees);
         let spelt = |servers: &[&TimeServerStatus]| {
-            let said = |one: &&TimeServerStatus| format!("{}: {}", one.address, one.verdict);
+            let said = |one: &&TimeServerStatus| format!("{}: {}", server(one), one.verdict);
             servers.iter().map(said).collect::<Vec<_>>().join("; ")
         };
         let (verdict, text) = if time.synchronised {
-            let right: Vec<_> = agree.iter().map(|one| one.address).collect();
-            let right = spelt_addresses(&right);
+            let right: Vec<_> = agree.iter().map(|one| server(one)).collect();
+            let right = right.join(", ");
             match differ.as_slice() {
                 [] => (Verdict::Works, format!("The clock goes by {right}.")),
                 differ => {
@@ -82,6 +83,10 @@ impl Pid1 {
         } else if unix_now() < self.keep.clock_floor.max(EARLIEST) {
             let text = "The clock is wrong: it says a time that is long past.";
             (Verdict::Broken, text.to_owned())
+        } else if time.servers.is_empty() && !time.unknown.is_empty() {
+            let names = time.unknown.join(", ");
+            let text = format!("The clock is not confirmed: {names} has no address that is known.");
+            (Verdict::Care, text)
         } else if time.servers.is_empty() {
             let text = "The clock has been compared with none: no time server is known.";
             (Verdict::Unknown, text.to_owned())
@@ -313,6 +318,14 @@ fn names(dns: &[IpAddr], resolver: &ResolverStatus) -> Finding {
         (Verdict::Unknown, text)
     };
     finding("names", verdict, text)
+}
+
+/// A time server as people know it.
+fn server(one: &TimeServerStatus) -> String {
+    match &one.name {
+        Some(name) => format!("{name} ({})", one.address),
+        None => one.address.to_string(),
+    }
 }
 
 fn spelt_addresses(addresses: &[IpAddr]) -> String {
