@@ -18,7 +18,7 @@ use super::{
     filter::Filter,
     frame::Mac,
     kernel::Kernel,
-    nft::Policy,
+    nft::{Guard, Policy},
     ntp,
     ports::{self, Port, Ports},
     random::{self, Random},
@@ -35,7 +35,8 @@ use super::{
 pub(crate) struct Engine {
     config: NetConfig,
     rtnl: Rtnl,
-    filter: Filter,
+    filter: Filter<Policy>,
+    guard: Filter<Guard>,
     managed: BTreeMap<u32, Managed>,
     time: Time,
     random: Random,
@@ -84,6 +85,7 @@ impl Engine {
             config,
             rtnl,
             filter: Filter::new(FILTER),
+            guard: Filter::new(GUARD),
             managed: BTreeMap::new(),
             random,
             // What was sent before the registration may have been answered already.
@@ -107,6 +109,7 @@ impl Engine {
         let others = [
             self.rtnl.deadline(),
             self.filter.deadline(),
+            self.guard.deadline(),
             self.time.client.deadline(),
             self.retry_at,
             self.forwarding.deadline(),
@@ -134,6 +137,7 @@ impl Engine {
         self.run_uplinks(now, poll);
         self.reconcile(now)?;
         self.filter.tick(now, poll.registry());
+        self.guard.tick(now, poll.registry());
         self.run_time(poll);
         Ok(())
     }
@@ -193,6 +197,8 @@ impl Engine {
         let mut status = report::status(now, &self.config, kernel, announced, &self.managed);
         status.services.filter = self.filter.status();
         status.services.rules = self.filter.rules();
+        status.services.guard = self.guard.status();
+        status.services.guard_rules = self.guard.rules();
         let refusals = self.rtnl.refusals();
         status.problems = report::problems(
             kernel,
@@ -217,6 +223,7 @@ impl Engine {
         match token {
             RTNL => self.rtnl.receive(now),
             FILTER => Ok(self.filter.receive(now)),
+            GUARD => Ok(self.guard.receive(now)),
             _ if let Some(slot) = ntp::sockets::from_token(token) => {
                 let Time {
                     client,
@@ -258,6 +265,7 @@ impl Engine {
             .collect();
         let changes = reconcile::changes(&self.config, kernel, &wanted);
         self.filter.want(now, Policy::of(&self.config));
+        self.guard.want(now, Guard::of(&self.config, kernel));
         if self.config.bridge.is_some() {
             self.forwarding.turn_on(now);
         }
@@ -424,6 +432,7 @@ pub(crate) fn obey(engine: &mut Engine, command: Command, poll: &Poll) -> Next {
 pub(crate) const WAKER: Token = Token(0);
 const RTNL: Token = Token(4);
 const FILTER: Token = Token(8);
+const GUARD: Token = Token(12);
 
 /// When an address goes that was given back: the message to its server has left by then.
 const RELEASED_WITHIN: Duration = Duration::from_secs(5);

@@ -127,9 +127,7 @@ pub(crate) fn changes(
 
 fn bridge_changes(bridge: &Bridge, kernel: &Kernel, changes: &mut Vec<Change>) {
     let Some(link) = kernel.named(&bridge.name) else {
-        let [a, b, c, d] = bridge.address.octets();
-        // Locally administered, and the same on every boot.
-        let mac = [2, 0, a, b, c, d];
+        let mac = Bridge::mac_of(bridge.address);
         changes.push(Change::CreateBridge {
             name: bridge.name.clone(),
             mac,
@@ -266,25 +264,9 @@ const SAME_END: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::{
-        super::kernel::{Address, Route},
+        super::kernel::{Address, Route, tests::link},
         *,
     };
-
-    fn link(index: u32, name: &str) -> Link {
-        Link {
-            index,
-            name: name.to_owned(),
-            mac: [2, 0, 0, 0, 0, index as u8],
-            ethernet: true,
-            loopback: false,
-            kind: None,
-            up: true,
-            carrier: true,
-            mtu: 1500,
-            master: None,
-            isolated: false,
-        }
-    }
 
     fn kernel(links: Vec<Link>) -> Kernel {
         Kernel {
