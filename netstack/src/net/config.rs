@@ -232,6 +232,27 @@ pub struct Bridge {
     pub nat: bool,
 }
 
+impl Bridge {
+    /// The address of the service behind the port of this name, which is `pv` and the number that the
+    /// service's address is above the box's own; `None` if it is no service's port.
+    pub fn address_behind(&self, port: &str) -> Option<Ipv4Addr> {
+        let digits = port.strip_prefix("pv")?;
+        let number: u32 = digits.parse().ok()?;
+        let address = self.address.to_bits().checked_add(number)?;
+        let host = u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
+        let same_network = (address ^ self.address.to_bits()) & !host == 0;
+        let is_service = number > 0 && number.to_string() == digits && same_network;
+        is_service.then(|| Ipv4Addr::from_bits(address))
+    }
+
+    /// The hardware address of whoever has this address on the bridge: locally administered, and the
+    /// same on every boot.
+    pub fn mac_of(address: Ipv4Addr) -> [u8; 6] {
+        let [a, b, c, d] = address.octets();
+        [2, 0, a, b, c, d]
+    }
+}
+
 impl Default for NetConfig {
     fn default() -> Self {
         Self {

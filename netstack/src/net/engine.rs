@@ -24,7 +24,7 @@ use super::{
     inet6::{self, Inet6},
     kernel::Kernel,
     made,
-    nft::Policy,
+    nft::{Guard, Policy},
     ntp::{
         self,
         servers::{Surroundings, Time},
@@ -46,7 +46,8 @@ use super::{
 pub(crate) struct Engine {
     config: NetConfig,
     rtnl: Rtnl,
-    filter: Filter,
+    filter: Filter<Policy>,
+    guard: Filter<Guard>,
     managed: BTreeMap<u32, Managed>,
     inet6: Inet6,
     privacy: Privacy,
@@ -86,6 +87,7 @@ impl Engine {
             config,
             rtnl,
             filter: Filter::new(FILTER),
+            guard: Filter::new(GUARD),
             managed: BTreeMap::new(),
             inet6: Inet6::new(Random::new(random.next())),
             privacy: Privacy::default(),
@@ -110,6 +112,7 @@ impl Engine {
             self.rtnl.deadline(),
             self.failover.deadline(),
             self.filter.deadline(),
+            self.guard.deadline(),
             self.inet6.deadline(),
             self.privacy.deadline(),
             self.time.deadline(),
@@ -140,6 +143,7 @@ impl Engine {
         self.inet6.run(now, poll.registry());
         self.reconcile(now)?;
         self.filter.tick(now, poll.registry());
+        self.guard.tick(now, poll.registry());
         self.run_time(poll);
         Ok(())
     }
@@ -208,6 +212,8 @@ impl Engine {
         );
         status.services.filter = self.filter.status();
         status.services.rules = self.filter.rules();
+        status.services.guard = self.guard.status();
+        status.services.guard_rules = self.guard.rules();
         let refusals = self.rtnl.refusals();
         status.problems = report::problems(
             kernel,
@@ -231,6 +237,7 @@ impl Engine {
         match token {
             RTNL => self.rtnl.receive(now),
             FILTER => Ok(self.filter.receive(now)),
+            GUARD => Ok(self.guard.receive(now)),
             _ if let Some(socket) = ntp::sockets::from_token(token) => {
                 self.time.receive(socket);
                 Ok(false)
@@ -305,6 +312,7 @@ impl Engine {
         let routes = routes(&self.managed, &wanted);
         changes.extend(classless::changes(bridge, kernel, &routes));
         self.filter.want(now, Policy::of(&self.config));
+        self.guard.want(now, Guard::of(&self.config, kernel));
         if self.config.bridge.is_some() {
             self.forwarding.turn_on(now);
         }
@@ -610,6 +618,7 @@ pub(crate) fn obey(engine: &mut Engine, command: Command, poll: &Poll) -> Next {
 pub(crate) const WAKER: Token = Token(0);
 const RTNL: Token = Token(4);
 const FILTER: Token = Token(8);
+const GUARD: Token = Token(20);
 
 /// When an address goes that was given back: the message to its server has left by then.
 const RELEASED_WITHIN: Duration = Duration::from_secs(5);

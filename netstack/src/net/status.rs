@@ -147,6 +147,10 @@ pub struct ServicesStatus {
     pub filter: FilterStatus,
     /// Its rules as text, one a line, while it is in force.
     pub rules: Vec<String>,
+    /// What keeps services from using each other's addresses; off while there is no service.
+    pub guard: FilterStatus,
+    /// Its rules, likewise.
+    pub guard_rules: Vec<String>,
 }
 
 /// The packet filter with NAT.
