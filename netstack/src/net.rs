@@ -12,7 +12,9 @@
 //! | `config`, `status` | what should be, what is |
 //! | [`settings`], [`transaction`] | what the owner sets, and a change of it that can't lock him out |
 //! | `engine`, `ports` | the loop and its sockets |
-//! | `dhcp`, `linklocal`, `collision`, `gateway`, `uplink` | the protocols, without sockets or clocks |
+//! | `dhcp`, `linklocal`, `collision`, `gateway`, `uplink`, `fixed` | the protocols, without sockets or clocks |
+//! | `failover`, `routing` | which of several uplinks is used, and by which one answers leave |
+//! | `made` | the owner's bridges and VLANs |
 //! | `router`, `solicit` | what IPv6 routers announce, as far as it is not the kernel's work |
 //! | `dhcp6`, `inet6`, `privacy` | servers' names by DHCPv6; addresses that do not tell the hardware's |
 //! | `classless`, `searchlist` | routes and search domains that come with a lease |
@@ -31,7 +33,9 @@ mod dhcp;
 mod dhcp6;
 mod dialogue;
 mod engine;
+mod failover;
 mod filter;
+mod fixed;
 mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -39,6 +43,7 @@ mod gateway;
 mod inet6;
 mod kernel;
 mod linklocal;
+mod made;
 mod netlink;
 mod nft;
 mod ntp;
@@ -48,6 +53,7 @@ pub(crate) mod random;
 mod reconcile;
 mod report;
 mod router;
+mod routing;
 mod rtnl;
 mod searchlist;
 pub mod settings;
@@ -59,11 +65,14 @@ pub mod transaction;
 mod uplink;
 
 pub use self::{
-    config::{Addressing, Bridge, Clock, Forward, NetConfig, TimeConfig, Transport},
+    config::{
+        Addressing, Bound, Bridge, Clock, Forward, Made, NetConfig, Otherwise, TimeConfig,
+        Transport,
+    },
     privacy::AddressSecret,
     status::{
         FilterStatus, LeaseStatus, LinkStatus, NetStatus, ServicesStatus, TimeServerStatus,
-        TimeSource, TimeStatus, TimeStep,
+        TimeSource, TimeStatus, TimeStep, UplinkStatus,
     },
     thread::{NetError, NetHandle, spawn, spawn_prepared},
 };
@@ -75,6 +84,7 @@ use self::thread::Command;
 pub const MODULES: &[&str] = &[
     "af_packet",
     "bridge",
+    "8021q",
     "veth",
     "nf_tables",
     "nf_conntrack",

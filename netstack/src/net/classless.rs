@@ -24,26 +24,25 @@ pub(crate) fn of_before(kernel: &Kernel, link: u32) -> Vec<Route> {
     placed.map(|there| there.route).collect()
 }
 
-/// The changes needed. `wanted` has the routes of each link that is looked after; what leads to
-/// services is theirs alone, whatever a server on the LAN says.
+/// The changes needed. `wanted` has the routes of each link that is looked after, with the metric
+/// they get; what leads to services is theirs alone, whatever a server on the LAN says.
 pub(crate) fn changes(
     bridge: Option<&Bridge>,
     kernel: &Kernel,
-    wanted: &BTreeMap<u32, Vec<Route>>,
+    wanted: &BTreeMap<u32, (u32, Vec<Route>)>,
 ) -> Vec<Change> {
     let mut changes = Vec::new();
-    for (index, routes) in wanted {
+    for (index, (metric, routes)) in wanted {
         let Some(link) = kernel.links.get(index).filter(|link| link.up) else {
             continue;
         };
-        let metric = METRIC_BASE.wrapping_add(*index);
         let wanted = routes
             .iter()
             .filter(|route| !bridge.is_some_and(|bridge| takes_from(route, bridge)))
             .map(|route| Placed {
                 link: link.index,
                 route: *route,
-                metric,
+                metric: *metric,
             });
         let wanted: Vec<Placed> = wanted.collect();
         let there = kernel.classless.iter().filter(|there| there.link == *index);
@@ -66,9 +65,6 @@ fn takes_from(route: &Route, bridge: &Bridge) -> bool {
     route.prefix >= bridge.prefix && part_of(route.network) == part_of(bridge.address)
 }
 
-/// As that of default routes: the first link is preferred.
-const METRIC_BASE: u32 = 100;
-
 #[cfg(test)]
 mod tests {
     use super::{super::kernel::Link, *};
@@ -85,6 +81,9 @@ mod tests {
             carrier: true,
             mtu: 1500,
             master: None,
+            parent: None,
+            vlan: None,
+            group: 0,
             isolated: false,
         };
         Kernel {
@@ -109,7 +108,7 @@ mod tests {
     fn routes_come_and_go_with_the_lease_and_those_on_the_link_come_first() {
         let far = route([172, 20, 0, 0], 16, Some([192, 168, 9, 1]));
         let near = route([192, 168, 9, 0], 24, None);
-        let wanted = BTreeMap::from([(2, vec![far, near])]);
+        let wanted = BTreeMap::from([(2, (102, vec![far, near]))]);
         let mut kernel = kernel();
         let made = changes(None, &kernel, &wanted);
         let add = |route| Change::AddClassless(placed(route));
@@ -117,7 +116,7 @@ mod tests {
         kernel.classless = vec![placed(far), placed(near)];
         assert_eq!(changes(None, &kernel, &wanted), []);
         assert_eq!(of_before(&kernel, 2), [far, near]);
-        let less = BTreeMap::from([(2, vec![far])]);
+        let less = BTreeMap::from([(2, (102, vec![far]))]);
         let made = changes(None, &kernel, &less);
         assert_eq!(made, [Change::RemoveClassless(placed(near))]);
         assert_eq!(changes(None, &kernel, &BTreeMap::new()), []);
@@ -129,7 +128,7 @@ mod tests {
         let part = route([10, 77, 1, 0], 24, Some([192, 168, 1, 9]));
         let whole = route([10, 77, 0, 0], 16, Some([192, 168, 1, 9]));
         let more = route([10, 0, 0, 0], 8, Some([192, 168, 1, 9]));
-        let wanted = BTreeMap::from([(2, vec![part, whole, more])]);
+        let wanted = BTreeMap::from([(2, (102, vec![part, whole, more]))]);
         let made = changes(Some(&bridge), &kernel(), &wanted);
         assert_eq!(made, [Change::AddClassless(placed(more))]);
     }
@@ -138,7 +137,7 @@ mod tests {
     fn a_link_that_is_down_has_no_routes_yet() {
         let mut kernel = kernel();
         kernel.links.get_mut(&2).expect("eth0").up = false;
-        let wanted = BTreeMap::from([(2, vec![route([10, 0, 0, 0], 8, None)])]);
+        let wanted = BTreeMap::from([(2, (102, vec![route([10, 0, 0, 0], 8, None)]))]);
         assert_eq!(changes(None, &kernel, &wanted), []);
     }
 }

@@ -20,6 +20,13 @@ pub struct NetConfig {
     /// How links get their addresses, by the link's name. A real link that is not named here is
     /// [`Addressing::Automatic`]; a virtual one that is not named here is left alone.
     pub links: BTreeMap<String, Addressing>,
+    /// Bridges and VLANs that the owner declares, by their name.
+    pub made: BTreeMap<String, Made>,
+    /// The owner's metrics of uplinks, by the link's name, 1 to 9999: the lowest is preferred.
+    /// Without, a cable has 100, Wi-Fi 600 and a modem 700.
+    pub metrics: BTreeMap<String, u32>,
+    /// Services that are bound to an uplink.
+    pub bound: Vec<Bound>,
     /// The services' bridge; none if there are no services.
     pub bridge: Option<Bridge>,
     /// Ports of the box that lead to services on the bridge.
@@ -106,6 +113,44 @@ pub enum Addressing {
     Unmanaged,
 }
 
+/// A link that the owner declares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Made {
+    /// A switch between its ports, with the box on it.
+    Bridge {
+        /// The links that are its ports: they have no addresses of their own.
+        ports: Vec<String>,
+    },
+    /// A network of its own among others on one cable (IEEE 802.1Q).
+    Vlan {
+        /// The link it is on.
+        on: String,
+        /// Its number, 1 to 4094.
+        id: u16,
+    },
+}
+
+/// A service that sends by one uplink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// The service's address.
+    pub address: Ipv4Addr,
+    /// The uplink's name.
+    pub uplink: String,
+    /// What happens while that uplink leads nowhere.
+    pub otherwise: Otherwise,
+}
+
+/// What becomes of a service's traffic while the uplink it is bound to leads nowhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Otherwise {
+    /// It takes the box's default.
+    #[default]
+    FailOver,
+    /// It is refused.
+    Stop,
+}
+
 /// The bridge that services hang on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bridge {
@@ -124,6 +169,9 @@ impl Default for NetConfig {
         Self {
             hostname: None,
             links: BTreeMap::new(),
+            made: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            bound: Vec::new(),
             bridge: Some(Bridge::default()),
             forwards: Vec::new(),
             open_ports: None,

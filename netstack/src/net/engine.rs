@@ -17,17 +17,21 @@ use super::{
     clock::{self, Now},
     config::{Addressing, NetConfig},
     dhcp::routes::Route,
+    failover::{Failover, Sight},
     filter::Filter,
+    fixed::Fixed,
     frame::Mac,
     inet6::{self, Inet6},
     kernel::Kernel,
+    made,
     nft::Policy,
     ntp,
-    ports::{self, Port, Ports},
+    ports::{self, Heard, Port, Ports},
     privacy::Privacy,
     random::{self, Random},
     reconcile::{self, Wanted},
     report,
+    routing::{Routing, Tie, Way},
     rtnl::Rtnl,
     status::{NetStatus, TimeSource},
     switch::Switch,
@@ -43,6 +47,7 @@ pub(crate) struct Engine {
     managed: BTreeMap<u32, Managed>,
     inet6: Inet6,
     privacy: Privacy,
+    failover: Failover,
     time: Time,
     random: Random,
     /// What a socket had more of than its share, to be gone on with.
@@ -62,7 +67,7 @@ pub(crate) enum Managed {
     /// By DHCP and the rest.
     Automatic(Box<Uplink>, Ports),
     /// As its owner said.
-    Static(Addressing),
+    Static(Box<Fixed>, Ports),
 }
 
 /// The time of the day.
@@ -93,6 +98,7 @@ impl Engine {
             managed: BTreeMap::new(),
             inet6: Inet6::new(Random::new(random.next())),
             privacy: Privacy::default(),
+            failover: Failover::default(),
             random,
             // What was sent before the registration may have been answered already.
             unfinished: vec![RTNL],
@@ -108,12 +114,10 @@ impl Engine {
         if !self.unfinished.is_empty() {
             return Duration::ZERO;
         }
-        let uplinks = self.managed.values().filter_map(|managed| match managed {
-            Managed::Automatic(uplink, _) => uplink.deadline(),
-            Managed::Static(_) => None,
-        });
+        let uplinks = self.managed.values().filter_map(Managed::deadline);
         let others = [
             self.rtnl.deadline(),
+            self.failover.deadline(),
             self.filter.deadline(),
             self.inet6.deadline(),
             self.privacy.deadline(),
@@ -209,6 +213,7 @@ impl Engine {
             announced,
             &self.inet6,
             &self.managed,
+            &self.failover,
         );
         status.services.filter = self.filter.status();
         status.services.rules = self.filter.rules();
@@ -220,11 +225,9 @@ impl Engine {
             &self.forwarding,
             &self.mtu_probing,
         );
-        let uplinks = self.managed.values().filter_map(|managed| match managed {
-            Managed::Automatic(uplink, _) => uplink.problem(),
-            Managed::Static(_) => None,
-        });
+        let uplinks = self.managed.values().filter_map(Managed::problem);
         status.problems.extend(uplinks);
+        status.problems.extend(made::problems(&self.config, kernel));
         status.problems.extend(self.port_problem.clone());
         status.problems.extend(self.privacy.problem());
         status.time = self.time.client.status();
@@ -254,9 +257,17 @@ impl Engine {
 
     fn receive_from(&mut self, now: Now, link: u32, port: Port) -> bool {
         match self.managed.get_mut(&link) {
-            Some(Managed::Automatic(uplink, ports)) => ports.receive(now, port, uplink),
+            Some(Managed::Automatic(uplink, ports)) => ports.receive(port, |heard| match heard {
+                Heard::Arp(arp) => uplink.receive_arp(now, &arp),
+                Heard::Dhcp(message) => uplink.receive_dhcp(now, message),
+            }),
+            Some(Managed::Static(fixed, ports)) => ports.receive(port, |heard| {
+                if let Heard::Arp(arp) = heard {
+                    fixed.receive_arp(now, &arp);
+                }
+            }),
             // The link went away between the event and now.
-            Some(Managed::Static(_)) | None => false,
+            None => false,
         }
     }
 
@@ -265,6 +276,10 @@ impl Engine {
         let Some(kernel) = self.rtnl.settled() else {
             return Ok(());
         };
+        let before = reconcile::failed_of_before(kernel, |link| self.managed.contains_key(link));
+        for link in before {
+            self.failover.adopt_failed(link);
+        }
         adopt_links(
             now,
             &self.config,
@@ -272,10 +287,22 @@ impl Engine {
             &mut self.managed,
             &mut self.random,
         );
+        judge(
+            now,
+            &self.config,
+            kernel,
+            &mut self.managed,
+            &mut self.failover,
+        );
         let wanted: BTreeMap<u32, Wanted> = self
             .managed
             .iter()
-            .map(|(link, managed)| (*link, managed.wanted()))
+            .map(|(link, managed)| {
+                let place = self.failover.place(*link);
+                let metric = place.map_or(0, |place| place.metric);
+                let wanted = managed.wanted();
+                (*link, Wanted { metric, ..wanted })
+            })
             .collect();
         let automatic = automatic(&self.managed);
         self.inet6
@@ -286,9 +313,10 @@ impl Engine {
             true => unprivate(kernel, &self.managed),
             false => Vec::new(),
         };
-        changes.extend(reconcile::changes(&self.config, kernel, &wanted));
+        let routing = routing(&self.config, kernel, &wanted, &self.failover);
+        changes.extend(reconcile::changes(&self.config, kernel, &wanted, &routing));
         let bridge = self.config.bridge.as_ref();
-        let routes = routes(&self.managed);
+        let routes = routes(&self.managed, &wanted);
         changes.extend(classless::changes(bridge, kernel, &routes));
         self.filter.want(now, Policy::of(&self.config));
         if self.config.bridge.is_some() {
@@ -312,16 +340,9 @@ impl Engine {
     fn run_uplinks(&mut self, now: Now, poll: &Poll) {
         self.port_problem = None;
         for (link, managed) in &mut self.managed {
-            let Managed::Automatic(uplink, ports) = managed else {
-                continue;
-            };
-            uplink.tick(now);
-            if let Err(problem) = ports.adjust(*link, uplink.needs(), poll.registry()) {
+            if let Err(problem) = managed.run(now, *link, poll.registry()) {
                 self.port_problem = Some(problem);
                 self.retry_at.get_or_insert(now + RETRY_PAUSE);
-            }
-            while let Some(outgoing) = uplink.transmit() {
-                ports.send(uplink.mac, &outgoing);
             }
         }
     }
@@ -354,12 +375,112 @@ impl Time {
 }
 
 impl Managed {
+    /// Lets time pass, opens and closes sockets, sends.
+    fn run(&mut self, now: Now, link: u32, registry: &Registry) -> Result<(), String> {
+        match self {
+            Self::Automatic(uplink, ports) => {
+                uplink.tick(now);
+                let adjusted = ports.adjust(link, uplink.needs(), registry);
+                while let Some(outgoing) = uplink.transmit() {
+                    ports.send(uplink.mac, &outgoing);
+                }
+                adjusted
+            }
+            Self::Static(fixed, ports) => {
+                fixed.tick(now);
+                let needs = Needs {
+                    arp: fixed.needs_arp(),
+                    ..Needs::default()
+                };
+                let adjusted = ports.adjust(link, needs, registry);
+                while let Some(arp) = fixed.transmit() {
+                    ports.send(fixed.mac, &Outgoing::Arp(arp));
+                }
+                adjusted
+            }
+        }
+    }
+
+    fn watch_closely(&mut self, now: Now, closely: bool) {
+        match self {
+            Self::Automatic(uplink, _) => uplink.watch_closely(now, closely),
+            Self::Static(fixed, _) => fixed.watch_closely(now, closely),
+        }
+    }
+
+    fn deadline(&self) -> Option<Now> {
+        match self {
+            Self::Automatic(uplink, _) => uplink.deadline(),
+            Self::Static(fixed, _) => fixed.deadline(),
+        }
+    }
+
     fn wanted(&self) -> Wanted {
         match self {
             Self::Automatic(uplink, _) => uplink.wanted(),
-            Self::Static(addressing) => addressing.wanted(),
+            Self::Static(fixed, _) => fixed.wanted(),
         }
     }
+
+    fn problem(&self) -> Option<String> {
+        match self {
+            Self::Automatic(uplink, _) => uplink.problem(),
+            Self::Static(fixed, _) => fixed.problem(),
+        }
+    }
+
+    fn sight(&self, metric: u32) -> Option<Sight> {
+        match self {
+            Self::Automatic(uplink, _) => Some(uplink.sight(metric)),
+            Self::Static(fixed, _) => fixed.sight(metric),
+        }
+    }
+}
+
+/// Decides anew which uplinks are used in which order, and how closely their gateways are watched.
+fn judge(
+    now: Now,
+    config: &NetConfig,
+    kernel: &Kernel,
+    managed: &mut BTreeMap<u32, Managed>,
+    failover: &mut Failover,
+) {
+    let sights = managed.iter().filter_map(|(index, managed)| {
+        let link = kernel.links.get(index)?;
+        let sight = managed.sight(reconcile::metric_of(config, &link.name))?;
+        Some((*index, sight))
+    });
+    failover.judge(now, &sights.collect());
+    let several = failover.order().len() > 1;
+    for managed in managed.values_mut() {
+        managed.watch_closely(now, several);
+    }
+}
+
+/// The rules and tables for the uplinks that there are and the services that are bound to one.
+fn routing(
+    config: &NetConfig,
+    kernel: &Kernel,
+    wanted: &BTreeMap<u32, Wanted>,
+    failover: &Failover,
+) -> Routing {
+    let ways = failover.order().iter().filter_map(|place| {
+        kernel.links.get(&place.link).filter(|link| link.up)?;
+        let addresses = &wanted.get(&place.link)?.addresses;
+        let lasting = addresses.iter().filter(|one| !one.ip.is_link_local());
+        Some(Way {
+            link: place.link,
+            gateway: place.gateway,
+            addresses: lasting.map(|one| (one.ip, one.prefix)).collect(),
+            trusted: place.trusted,
+        })
+    });
+    let ties = config.bound.iter().map(|bound| Tie {
+        address: bound.address,
+        link: kernel.named(&bound.uplink).map(|link| link.index),
+        otherwise: bound.otherwise,
+    });
+    Routing::of(&ways.collect::<Vec<_>>(), &ties.collect::<Vec<_>>())
 }
 
 /// Takes up the links that are new, drops those that are gone or somebody else's now, and tells
@@ -395,7 +516,15 @@ fn adopt_links(
                 }
             }
             Some(addressing @ Addressing::Static { .. }) => {
-                managed.insert(link.index, Managed::Static(addressing));
+                let fits = |managed: &Managed| matches!(managed, Managed::Static(fixed, _) if fixed.mac == link.mac && fixed.addressing == addressing);
+                if !managed.get(&link.index).is_some_and(fits) {
+                    let fixed = Fixed::new(link.mac, addressing);
+                    let fixed = Managed::Static(Box::new(fixed), Ports::default());
+                    managed.insert(link.index, fixed);
+                }
+                if let Some(Managed::Static(fixed, _)) = managed.get_mut(&link.index) {
+                    fixed.carrier(now, link.up && link.carrier);
+                }
             }
             Some(Addressing::Unmanaged) | None => {
                 managed.remove(&link.index);
@@ -412,17 +541,22 @@ fn automatic(managed: &BTreeMap<u32, Managed>) -> Vec<u32> {
     automatic.map(|(link, _)| *link).collect()
 }
 
-/// The routes that each link's lease brings.
-fn routes(managed: &BTreeMap<u32, Managed>) -> BTreeMap<u32, Vec<Route>> {
+/// The routes that each link's lease brings, with the metric of its default one.
+fn routes(
+    managed: &BTreeMap<u32, Managed>,
+    wanted: &BTreeMap<u32, Wanted>,
+) -> BTreeMap<u32, (u32, Vec<Route>)> {
     let routes = managed.iter().map(|(link, managed)| {
         let lease = match managed {
             Managed::Automatic(uplink, _) => uplink.lease(),
-            Managed::Static(_) => None,
+            Managed::Static(..) => None,
         };
-        (
-            *link,
-            lease.map_or_else(Vec::new, |lease| lease.routes.clone()),
-        )
+        let metric = match wanted.get(link).map_or(0, |wanted| wanted.metric) {
+            0 => METRIC_NO_DEFAULT.saturating_add(*link),
+            metric => metric,
+        };
+        let routes = lease.map_or_else(Vec::new, |lease| lease.routes.clone());
+        (*link, (metric, routes))
     });
     routes.collect()
 }
@@ -445,7 +579,7 @@ fn time_servers(
 ) -> Vec<(IpAddr, TimeSource)> {
     let leases = managed.values().filter_map(|managed| match managed {
         Managed::Automatic(uplink, _) => uplink.lease(),
-        Managed::Static(_) => None,
+        Managed::Static(..) => None,
     });
     let dhcp = leases.flat_map(|lease| lease.ntp.iter().take(DHCP_TIME_SERVERS_MAX));
     let dhcp = dhcp.map(|ip| (IpAddr::V4(*ip), TimeSource::Dhcp));
@@ -525,3 +659,6 @@ const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// Only where packets vanish: the sizes that fit are kept elsewhere (RFC 4821).
 const MTU_PROBING: &str = "/proc/sys/net/ipv4/tcp_mtu_probing";
+
+/// Of the routes of a link that leads not everywhere: behind any that does.
+const METRIC_NO_DEFAULT: u32 = 1 << 24;

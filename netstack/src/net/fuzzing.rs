@@ -8,9 +8,10 @@ use std::{
 };
 
 use super::{
+    change::Change,
     classless,
     clock::Now,
-    config::NetConfig,
+    config::{Made, NetConfig},
     dhcp::message::{Kind, Message, Options},
     dhcp6,
     dialogue::Dialogue,
@@ -23,6 +24,7 @@ use super::{
     random::Random,
     reconcile,
     router::Announced,
+    routing::{Routing, Way},
     status::TimeSource,
     uplink::{Outgoing, Uplink},
 };
@@ -33,7 +35,7 @@ use crate::fuzzing::steps;
 pub fn rtnl(script: &[u8]) {
     let mut now = Duration::from_secs(5);
     let mut dialogue = Dialogue::begin(now);
-    let config = NetConfig::default();
+    let config = declared();
     for (what, bytes) in steps(script) {
         now += Duration::from_millis(10);
         match what {
@@ -49,10 +51,7 @@ pub fn rtnl(script: &[u8]) {
             3 => now = dialogue.deadline().map_or(now, |at| at.max(now)),
             _ => {
                 if let Some(kernel) = dialogue.settled() {
-                    let wanted = wanted(&config, kernel);
-                    let mut changes = reconcile::changes(&config, kernel, &wanted);
-                    let none = wanted.keys().map(|link| (*link, Vec::new())).collect();
-                    changes.extend(classless::changes(config.bridge.as_ref(), kernel, &none));
+                    let changes = changes(&config, kernel);
                     assert!(changes.len() <= MOST_CHANGES, "{} changes", changes.len());
                     dialogue.ask(now, &changes);
                 }
@@ -411,13 +410,41 @@ fn answer(asked: Option<&Message>, kind: u8, mut bytes: &[u8]) -> Option<Vec<u8>
     )
 }
 
-fn wanted(config: &NetConfig, kernel: &Kernel) -> BTreeMap<u32, reconcile::Wanted> {
+/// With a bridge and a VLAN of the owner's.
+fn declared() -> NetConfig {
+    let bridge = Made::Bridge {
+        ports: vec!["eth1".to_owned()],
+    };
+    let vlan = Made::Vlan {
+        on: "eth0".to_owned(),
+        id: 7,
+    };
+    let made = [("br0".to_owned(), bridge), ("lan7".to_owned(), vlan)];
+    NetConfig {
+        made: made.into(),
+        ..NetConfig::default()
+    }
+}
+
+fn changes(config: &NetConfig, kernel: &Kernel) -> Vec<Change> {
     let ours = kernel
         .links
         .values()
         .filter(|link| reconcile::addressing(config, link).is_some());
-    ours.map(|link| (link.index, reconcile::Wanted::default()))
-        .collect()
+    let wanted: BTreeMap<_, _> = ours
+        .map(|link| (link.index, reconcile::Wanted::default()))
+        .collect();
+    let ways = wanted.keys().map(|link| Way {
+        link: *link,
+        gateway: Ipv4Addr::new(10, 0, 0, 1),
+        addresses: vec![(Ipv4Addr::new(10, 0, 0, 7), 24)],
+        trusted: link % 2 == 0,
+    });
+    let routing = Routing::of(&ways.collect::<Vec<_>>(), &[]);
+    let mut changes = reconcile::changes(config, kernel, &wanted, &routing);
+    let none = wanted.keys().map(|link| (*link, (0, Vec::new()))).collect();
+    changes.extend(classless::changes(config.bridge.as_ref(), kernel, &none));
+    changes
 }
 
 /// Eight bytes, or as many as there are.

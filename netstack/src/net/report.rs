@@ -8,6 +8,7 @@ use super::{
     config::{Addressing, Bridge, NetConfig},
     dialogue::Refusal,
     engine::Managed,
+    failover::Failover,
     frame::Mac,
     inet6::Inet6,
     kernel::{Kernel, Link},
@@ -24,16 +25,28 @@ pub(crate) fn status(
     announced: &Announced,
     inet6: &Inet6,
     managed: &BTreeMap<u32, Managed>,
+    failover: &Failover,
 ) -> NetStatus {
+    let name = |index: u32| kernel.links.get(&index).map(|link| link.name.clone());
     let mut status = NetStatus {
         gateway: gateway(kernel),
+        uplinks: failover.statuses(|index| name(index).unwrap_or_default()),
         ..NetStatus::default()
     };
     for (index, managed) in managed {
-        let Some(link) = kernel.links.get(index) else {
-            continue;
-        };
-        status.links.push(link_status(link, managed, kernel));
+        if let Some(link) = kernel.links.get(index) {
+            status.links.push(link_status(link, managed, kernel));
+        }
+    }
+    // Whom to ask comes in the order in which the uplinks are used.
+    let mut in_order: Vec<_> = managed.iter().collect();
+    let places = failover.order().iter();
+    let places: Vec<u32> = places.map(|place| place.link).collect();
+    in_order.sort_by_key(|(index, _)| {
+        let place = places.iter().position(|link| link == *index);
+        place.unwrap_or(usize::MAX)
+    });
+    for (index, managed) in in_order {
         match managed {
             Managed::Automatic(uplink, _) => {
                 if let Some(lease) = uplink.lease() {
@@ -52,11 +65,15 @@ pub(crate) fn status(
                     status.search.extend(said.search.iter().cloned());
                 }
                 if let Some(caution) = uplink.caution() {
-                    status.cautions.push(format!("On {}, {caution}", link.name));
+                    let name = name(*index).unwrap_or_default();
+                    status.cautions.push(format!("On {name}, {caution}"));
                 }
             }
-            Managed::Static(Addressing::Static { dns, .. }) => status.dns.extend(dns),
-            Managed::Static(Addressing::Automatic | Addressing::Unmanaged) => {}
+            Managed::Static(fixed, _) => {
+                if let Addressing::Static { dns, .. } = &fixed.addressing {
+                    status.dns.extend(dns);
+                }
+            }
         }
     }
     dedup(&mut status.dns);
@@ -109,7 +126,7 @@ pub(crate) fn problems<'a>(
 fn link_status(link: &Link, managed: &Managed, kernel: &Kernel) -> LinkStatus {
     let (origin, lease) = match managed {
         Managed::Automatic(uplink, _) => (uplink.origin(), uplink.lease_status()),
-        Managed::Static(_) => ("Set by hand".to_owned(), None),
+        Managed::Static(..) => ("Set by hand".to_owned(), None),
     };
     let addresses = kernel.addresses_of(link.index);
     LinkStatus {

@@ -14,6 +14,8 @@ pub struct NetStatus {
     pub links: Vec<LinkStatus>,
     /// Where packets for the outside go.
     pub gateway: Option<IpAddr>,
+    /// The ways to the outside over IPv4, the one that is used first.
+    pub uplinks: Vec<UplinkStatus>,
     /// Name servers in the order of their use.
     pub dns: Vec<IpAddr>,
     /// Time servers that DHCP named.
@@ -92,6 +94,23 @@ pub struct LinkStatus {
     pub origin: String,
     /// The DHCP lease, if there is one.
     pub lease: Option<LeaseStatus>,
+}
+
+/// A link that leads, or should lead, to the outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkStatus {
+    /// The link's name.
+    pub link: String,
+    /// Its gateway, if it has one.
+    pub gateway: Option<Ipv4Addr>,
+    /// The metric of its default route: the lowest of all is used.
+    pub metric: u32,
+    /// Whether it carries what goes out by default.
+    pub is_default: bool,
+    /// Whether it has not failed of late.
+    pub trusted: bool,
+    /// How it is and why it is used or not, as sentences.
+    pub why: String,
 }
 
 /// A DHCP lease.
