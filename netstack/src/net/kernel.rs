@@ -133,7 +133,7 @@ impl Kernel {
                     self.routes.push(route);
                 }
                 if let Some(placed) = placed(frame.payload) {
-                    self.classless.retain(|there| *there != placed);
+                    self.classless.retain(|there| !placed.replaces(there));
                     self.classless.push(placed);
                 }
                 if let Some(route) = table_route(frame.payload) {
