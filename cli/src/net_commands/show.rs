@@ -197,6 +197,19 @@ mod tests {
     }
 
     #[test]
+    fn what_came_with_a_lease_is_told() {
+        let text = leases(&json!({ "leases": [{
+            "link": "eth0", "address": "192.168.1.7/24", "server": "192.168.1.1", "lastsS": 600,
+            "routes": ["172.20.0.0/16 via 192.168.1.8"],
+        }] }));
+        assert!(text.contains("from 192.168.1.1, for 600 s\n"), "{text}");
+        assert!(text.ends_with("route to 172.20.0.0/16 via 192.168.1.8\n"));
+        let text = dns(&json!({ "dns": ["2001:db8::53"], "search": ["home.arpa", "lan"] }));
+        let expected = "server     2001:db8::53\nsearch     home.arpa\nsearch     lan\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
     fn an_answer_without_anything_in_it_is_borne() {
         let shown: [fn(&Value) -> String; 7] =
             [status, leases, dns, route, firewall, confirmed, time];

@@ -18,6 +18,14 @@ pub(crate) struct Placed {
     pub(crate) metric: u32,
 }
 
+impl Placed {
+    /// Whether the kernel has this one in the other's place, which may be itself.
+    pub(crate) fn replaces(&self, other: &Self) -> bool {
+        let place = |one: &Self| (one.route.network, one.route.prefix, one.metric);
+        place(self) == place(other)
+    }
+}
+
 /// The routes that a predecessor of this process left on a link.
 pub(crate) fn of_before(kernel: &Kernel, link: u32) -> Vec<Route> {
     let placed = kernel.classless.iter().filter(|there| there.link == link);
@@ -31,31 +39,33 @@ pub(crate) fn changes(
     kernel: &Kernel,
     wanted: &BTreeMap<u32, (u32, Vec<Route>)>,
 ) -> Vec<Change> {
-    let mut changes = Vec::new();
-    for (index, (metric, routes)) in wanted {
-        let Some(link) = kernel.links.get(index).filter(|link| link.up) else {
-            continue;
-        };
-        let wanted = routes
-            .iter()
-            .filter(|route| !bridge.is_some_and(|bridge| takes_from(route, bridge)))
-            .map(|route| Placed {
-                link: link.index,
-                route: *route,
-                metric: *metric,
-            });
-        let wanted: Vec<Placed> = wanted.collect();
-        let there = kernel.classless.iter().filter(|there| there.link == *index);
-        let stale = there.filter(|there| !wanted.contains(there)).copied();
-        changes.extend(stale.map(Change::RemoveClassless));
-        let missing = wanted.iter().filter(|one| !kernel.classless.contains(one));
-        // A router may be reached by a route without one, which comes first then.
-        let (on_link, by_router): (Vec<_>, Vec<_>) = missing
-            .copied()
-            .partition(|one| one.route.gateway.is_none());
-        let ordered = on_link.into_iter().chain(by_router);
-        changes.extend(ordered.map(Change::AddClassless));
+    let up = |link: &u32| kernel.links.get(link).is_some_and(|link| link.up);
+    let ours = |route: &Route| !bridge.is_some_and(|bridge| takes_from(route, bridge));
+    let mut all = Vec::new();
+    for (link, (metric, routes)) in wanted.iter().filter(|(link, _)| up(link)) {
+        all.extend(
+            routes
+                .iter()
+                .filter(|route| ours(route))
+                .map(|route| Placed {
+                    link: *link,
+                    route: *route,
+                    metric: *metric,
+                }),
+        );
     }
+    let missing = all.iter().filter(|one| !kernel.classless.contains(one));
+    // A router may be reached by a route without one, which comes first then.
+    let (on_link, by_router): (Vec<_>, Vec<_>) = missing
+        .copied()
+        .partition(|one| one.route.gateway.is_none());
+    let ordered = on_link.into_iter().chain(by_router);
+    let mut changes: Vec<_> = ordered.map(Change::AddClassless).collect();
+    let stale = kernel.classless.iter().filter(|there| {
+        let looked_after = wanted.contains_key(&there.link) && up(&there.link);
+        looked_after && !all.iter().any(|one| one.replaces(there))
+    });
+    changes.extend(stale.copied().map(Change::RemoveClassless));
     changes
 }
 
@@ -120,6 +130,25 @@ mod tests {
         let made = changes(None, &kernel, &less);
         assert_eq!(made, [Change::RemoveClassless(placed(near))]);
         assert_eq!(changes(None, &kernel, &BTreeMap::new()), []);
+    }
+
+    #[test]
+    fn a_route_is_replaced_in_its_place_and_never_gone_meanwhile() {
+        let by = |last| route([172, 20, 0, 0], 16, Some([192, 168, 9, last]));
+        let mut kernel = kernel();
+        kernel.classless = vec![placed(by(1))];
+        let other = BTreeMap::from([(2, (102, vec![by(2)]))]);
+        let made = changes(None, &kernel, &other);
+        assert_eq!(made, [Change::AddClassless(placed(by(2)))]);
+        // With another metric, the new one comes before the old one goes.
+        let demoted = BTreeMap::from([(2, (202, vec![by(1)]))]);
+        let new = Placed {
+            metric: 202,
+            ..placed(by(1))
+        };
+        let made = changes(None, &kernel, &demoted);
+        let old = Change::RemoveClassless(placed(by(1)));
+        assert_eq!(made, [Change::AddClassless(new), old]);
     }
 
     #[test]

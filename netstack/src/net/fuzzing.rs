@@ -122,7 +122,9 @@ pub fn dhcp(script: &[u8]) {
         asked = take(&mut uplink, now).or(asked);
         let due = uplink.deadline().filter(|at| *at <= now);
         assert!(!is_stuck(&mut uplink, now), "it spins at {now:?}: {due:?}");
-        let _ = (uplink.wanted(), uplink.needs(), uplink.lease());
+        let _ = (uplink.wanted(), uplink.needs(), uplink.caution());
+        let lease = uplink.lease_status();
+        assert!(lease.is_none_or(|lease| lease.routes.len() <= DHCP_ROUTES_MAX));
     }
 }
 
@@ -463,6 +465,8 @@ const NTP_SERVERS: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3)),
 ];
 const MAC: Mac = [2, 0, 0, 0, 0, 1];
+/// Of one lease.
+const DHCP_ROUTES_MAX: usize = 32;
 const LINK: u32 = 7;
 const ROUTER6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// Servers of a kind that are kept of one link; of domains, twice as many may be in one list.

@@ -118,6 +118,7 @@ impl Kernel {
             NEW_ADDRESS => {
                 if let Some(address) = address(now, frame.payload) {
                     self.forget_address(&address);
+                    self.doubt_privacy(&address);
                     self.addresses.push(address);
                 }
             }
@@ -132,7 +133,7 @@ impl Kernel {
                     self.routes.push(route);
                 }
                 if let Some(placed) = placed(frame.payload) {
-                    self.classless.retain(|there| *there != placed);
+                    self.classless.retain(|there| !placed.replaces(there));
                     self.classless.push(placed);
                 }
                 if let Some(route) = table_route(frame.payload) {
@@ -213,6 +214,19 @@ impl Kernel {
         self.addresses
             .iter()
             .filter(move |address| address.link == link)
+    }
+
+    /// Nothing else is said when somebody has a link make its addresses of the hardware's by the
+    /// switch in /proc/sys.
+    fn doubt_privacy(&mut self, address: &Address) {
+        let (IpAddr::V6(ip), Some(link)) = (address.ip, self.links.get(&address.link)) else {
+            return;
+        };
+        if tells(ip, link.mac)
+            && let Some(inet6) = self.inet6.get_mut(&address.link)
+        {
+            inet6.private = false;
+        }
     }
 
     fn forget_address(&mut self, gone: &Address) {
@@ -319,6 +333,12 @@ fn placed(payload: &[u8]) -> Option<Placed> {
         route: routes::Route::new(address(RTA_DST)?, prefix, address(RTA_GATEWAY)),
         metric: number(RTA_PRIORITY).unwrap_or(0),
     })
+}
+
+/// Whether an address is made of this hardware address (RFC 4291, appendix A).
+fn tells(ip: Ipv6Addr, mac: Mac) -> bool {
+    let [a, b, c, d, e, f] = mac;
+    ip.octets()[8..] == [a ^ 2, b, c, 0xff, 0xfe, d, e, f]
 }
 
 /// What a message says of IPv6: of a link as a whole, or what has changed in this alone.
@@ -564,6 +584,21 @@ pub(super) mod tests {
         assert!(kernel.inet6[&2].managed && kernel.links.len() == 1);
         learn(&mut kernel, new_link(2, UNSPECIFIED));
         assert!(kernel.inet6[&2].managed, "it says nothing of it");
+    }
+
+    #[test]
+    fn an_address_made_of_the_hardware_s_shows_that_a_link_is_not_private() {
+        let mut kernel = Kernel::default();
+        learn(&mut kernel, new_link(2, UNSPECIFIED));
+        kernel.made(&Change::StableAddresses { link: 2 });
+        let mut told = |ip: &str| {
+            let ip: Ipv6Addr = ip.parse().expect("an address");
+            let request = Request::new(NEW_ADDRESS, 0, &[AF_INET6, 64, 0, 0, 2, 0, 0, 0]);
+            learn(&mut kernel, request.attr(IFA_ADDRESS, &ip.octets()));
+            kernel.inet6[&2].private
+        };
+        assert!(told("fe80::a0ff:fe00:1"), "of another's");
+        assert!(!told("fe80::ff:fe00:1"));
     }
 
     #[test]

@@ -9,11 +9,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use netstack::net::NetStatus;
+use netstack::net::{NetConfig, NetStatus};
 use serde_json::json;
 use tests::netns::{Dnsmasq, Machine, Net, end, lacks_kea6, lacks_radvd, until};
 
-use super::{Lab, SOON, config, leased, router::Radvd, test};
+use super::{Lab, SOON, applied, config, leased, router::Radvd, test};
 
 #[test]
 fn kea_is_asked_as_long_as_a_router_says_so() {
@@ -27,7 +27,13 @@ fn kea_is_asked_as_long_as_a_router_says_so() {
         // Else a link without a carrier has no address to serve from.
         lab.the_box.run("ip link set up0 up")?;
         let kea = Kea::start(&lab.router)?;
-        let mut net = Net::start(&lab.the_box, config())?;
+        // The packet filter lets the answers in.
+        let filtered = NetConfig {
+            open_ports: Some(Vec::new()),
+            ..config()
+        };
+        let mut net = Net::start(&lab.the_box, filtered)?;
+        net.wait_for("packet filter", SOON, applied)?;
         for flag in ["AdvOtherConfigFlag", "AdvManagedFlag"] {
             let radvd = Radvd::saying(&lab.router, &announcement(&format!("{flag} on;")))?;
             net.wait_for("the server's word", SOON, informed)

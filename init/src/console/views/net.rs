@@ -151,6 +151,9 @@ mod tests {
             text.contains("eth0 is to be automatic: undone in 1 min 12 s"),
             "{text}"
         );
+        status.network.search = vec!["home.arpa".to_owned(), "lan".to_owned()];
+        let text = net(&status, NetView::Dns);
+        assert!(text.ends_with("search     home.arpa, lan\n"), "{text}");
         for view in [
             NetView::Dns,
             NetView::Firewall,
