@@ -29,7 +29,11 @@ use std::{
 };
 
 use supervise::{
-    control::Power, log_query, network::LinkSetting, status::BoxStatus, unit::UnitName,
+    control::Power,
+    log_query,
+    network::{GeneralSetting, LinkSetting},
+    status::BoxStatus,
+    unit::UnitName,
 };
 
 use self::session::Session;
@@ -85,6 +89,8 @@ pub enum Order {
 pub enum NetOrder {
     /// Keep the change that waits.
     Confirm,
+    /// Set something of the time or of names.
+    General(GeneralSetting),
     /// Undo the change that waits.
     Rollback,
     /// Change how a link gets its addresses; undone by itself unless it is confirmed.

@@ -2,7 +2,7 @@
 //!
 //! The helper reads and writes the partition (two checksummed copies); here is what is in it.
 
-use netstack::net::{AddressSecret, settings::Settings};
+use netstack::net::{AddressSecret, General, settings::Settings};
 use serde::{Deserialize, Serialize};
 
 /// The content of the `keep` partition. What is added comes behind it, so that each version reads
@@ -26,6 +26,9 @@ pub struct Keep {
     /// How the network is set; behind all else.
     #[serde(skip)]
     pub network: KeptNetwork,
+    /// What is set of the time and of names; behind that.
+    #[serde(skip)]
+    pub general: General,
 }
 
 /// How the network is set.
@@ -45,7 +48,11 @@ impl Keep {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, postcard::Error> {
         let (mut keep, rest) = postcard::take_from_bytes::<Self>(bytes)?;
         if !rest.is_empty() {
-            keep.network = postcard::from_bytes(rest)?;
+            let (network, rest) = postcard::take_from_bytes(rest)?;
+            keep.network = network;
+            if !rest.is_empty() {
+                keep.general = postcard::from_bytes(rest)?;
+            }
         }
         Ok(keep)
     }
@@ -54,6 +61,7 @@ impl Keep {
     pub fn to_bytes(&self) -> Vec<u8> {
         let bytes = postcard::to_stdvec(self);
         let bytes = bytes.and_then(|bytes| postcard::to_extend(&self.network, bytes));
+        let bytes = bytes.and_then(|bytes| postcard::to_extend(&self.general, bytes));
         bytes.expect("plain data always has a postcard form")
     }
 
@@ -113,6 +121,11 @@ mod tests {
         let link = ("eth0".to_owned(), netstack::net::Addressing::Unmanaged);
         keep.network.settings.extend([link]);
         keep.network.unconfirmed = true;
+        let mut of_before = postcard::to_stdvec(&keep).unwrap();
+        of_before.extend(postcard::to_stdvec(&keep.network).unwrap());
+        assert_eq!(Keep::from_bytes(&of_before).unwrap(), keep);
+        keep.general.lan = true;
+        keep.general.time = Some(netstack::net::TimeServer::usual());
         let new = keep.to_bytes();
         assert_eq!(Keep::from_bytes(&new).unwrap(), keep);
         let read_by_old: Keep = postcard::from_bytes(&new).unwrap();

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use netstack::net::{self, Bridge, Clock, NetConfig, TimeConfig};
+use netstack::net::{self, Bridge, Clock, NetConfig};
 use rustix::{io::Errno, rand::GetRandomFlags, system::RebootCommand};
 use supervise::{
     control::{Event, Limits},
@@ -245,10 +245,11 @@ impl Pid1 {
             forwards: self.net_forwards(),
             open_ports: self.drivers_done.map(|_| self.sockets.open_to_all()),
             links: self.changes.in_force().clone(),
-            time: TimeConfig {
-                servers: self.cmdline.time_servers.clone(),
-                clock: Clock::Kernel,
-            },
+            dns: self.changes.general.dns(),
+            time: self
+                .changes
+                .general
+                .time_config(&self.cmdline.time_servers, Clock::Kernel),
             address_secret: self.keep.address_secret(),
             ..NetConfig::default()
         };

@@ -2,14 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use supervise::network::LinkSetting;
+use supervise::network::{GeneralSetting, LinkSetting};
 
 use super::{Command, NetView, Order};
 use crate::console::NetOrder;
 
 /// The words that may come first.
-pub(super) const WORDS: [&str; 9] = [
-    "status", "set", "confirm", "rollback", "leases", "dns", "route", "firewall", "help",
+pub(super) const WORDS: [&str; 11] = [
+    "status", "set", "confirm", "rollback", "leases", "dns", "route", "firewall", "time", "lan",
+    "help",
 ];
 
 /// `set`, a link, an address, and the two parts that may follow, one of which is a list.
@@ -35,6 +36,15 @@ pub(super) fn command(arguments: &[&str]) -> Result<Command, String> {
         ["leases"] => view(NetView::Leases),
         ["route"] => view(NetView::Route),
         ["status"] => view(NetView::Status),
+        ["time"] => view(NetView::Time),
+        ["time", "usual"] => order(NetOrder::General(GeneralSetting::Time(None))),
+        ["time", "none"] => order(NetOrder::General(GeneralSetting::Time(Some(Vec::new())))),
+        ["time", servers @ ..] => {
+            let servers = servers.iter().map(|&server| server.to_owned()).collect();
+            order(NetOrder::General(GeneralSetting::Time(Some(servers))))
+        }
+        ["lan", "on"] => order(NetOrder::General(GeneralSetting::Lan(true))),
+        ["lan", "off"] => order(NetOrder::General(GeneralSetting::Lan(false))),
         _ => Err(HELP.to_owned()),
     }
 }
@@ -85,6 +95,8 @@ const HELP: &str = "After `net` comes one of:\n  \
     set <link> automatic                     addresses from the router\n  \
     set <link> <address>/<prefix> [gateway <address>] [dns <address> ...]\n  \
     set <link> unmanaged                     left alone\n  \
+    time [usual | none | <server> ...]       who is asked for the time\n  \
+    lan on, lan off                          whether others may ask here for names\n  \
     confirm                                  keep what was set; else it is undone\n  \
     rollback                                 undo what was set";
 
@@ -114,6 +126,19 @@ mod tests {
     }
 
     #[test]
+    fn time_servers_are_set_and_seen() {
+        let set = |setting| Ok(Command::Order(Order::Network(NetOrder::General(setting))));
+        let servers = ["192.0.2.1", "time.example"].map(str::to_owned);
+        let time = GeneralSetting::Time(Some(servers.into()));
+        assert_eq!(understood("time 192.0.2.1 time.example"), set(time));
+        assert_eq!(understood("time usual"), set(GeneralSetting::Time(None)));
+        let nobody = GeneralSetting::Time(Some(Vec::new()));
+        assert_eq!(understood("time none"), set(nobody));
+        assert_eq!(understood("time"), Ok(Command::Net(NetView::Time)));
+        assert_eq!(understood("lan on"), set(GeneralSetting::Lan(true)));
+    }
+
+    #[test]
     fn what_is_not_understood_is_answered_with_how_it_is_written() {
         for (wrong, said) in [
             ("set eth0 192.168.1.5", "like 192.168.1.5/24"),
@@ -123,6 +148,8 @@ mod tests {
             ("set eth0", "set <link>"),
             ("up", "one of"),
             ("confirm it", "one of"),
+            ("lan", "one of"),
+            ("lan maybe", "lan on, lan off"),
         ] {
             let why = understood(wrong).unwrap_err();
             assert!(why.contains(said), "{wrong}: {why}");
