@@ -53,12 +53,7 @@ impl Binaries {
 /// # Errors
 /// When it does not compile.
 pub fn init_with_faults(board: &Board) -> Result<PathBuf> {
-    let target = target_folder();
-    progress::step("Building init with faults", || {
-        let packages = ["-p", "init", "--features", "fault", "--bin", "init-fault"];
-        cargo(&target, &["--target", &board.target], &packages, STATIC)
-    })?;
-    Ok(target.join(&board.target).join("release/init-fault"))
+    with_faults(board, "init", "init-fault")
 }
 
 /// Builds `pilot` with fault injection, for the same.
@@ -66,12 +61,16 @@ pub fn init_with_faults(board: &Board) -> Result<PathBuf> {
 /// # Errors
 /// When it does not compile.
 pub fn pilot_with_faults(board: &Board) -> Result<PathBuf> {
+    with_faults(board, "cli", "pilot-fault")
+}
+
+fn with_faults(board: &Board, package: &str, program: &str) -> Result<PathBuf> {
     let target = target_folder();
-    progress::step("Building pilot with faults", || {
-        let packages = ["-p", "cli", "--features", "fault", "--bin", "pilot-fault"];
+    progress::step(&format!("Building {program}"), || {
+        let packages = ["-p", package, "--features", "fault", "--bin", program];
         cargo(&target, &["--target", &board.target], &packages, STATIC)
     })?;
-    Ok(target.join(&board.target).join("release/pilot-fault"))
+    Ok(target.join(&board.target).join("release").join(program))
 }
 
 /// The workspace's folder, of which this crate is a part.
