@@ -32,6 +32,12 @@ fn a_connection_to_a_leased_address_outlives_crashes() -> Result<()> {
     let address = leased(&native)?;
     let trust = native.authority()?;
     let before = roles(&native)?;
+    let link = format!("ip -d link show dev {UPLINK}");
+    let private = |seen: String| seen.contains("addrgenmode stable_secret");
+    ensure!(
+        private(native.machine().run(&link)?),
+        "it got a lease before its IPv6 addresses were of its secret"
+    );
 
     let monitor = native.machine().watch("ip -4 monitor address route")?;
     let over = AtomicBool::new(false);
