@@ -28,9 +28,7 @@ use std::{
     time::Duration,
 };
 
-use supervise::{
-    control::Power, log_query, network::LinkSetting, status::BoxStatus, unit::UnitName,
-};
+use supervise::{control::Power, log_query, network::Wish, status::BoxStatus, unit::UnitName};
 
 use self::session::Session;
 use crate::spares::Spares;
@@ -87,12 +85,12 @@ pub enum NetOrder {
     Confirm,
     /// Undo the change that waits.
     Rollback,
-    /// Change how a link gets its addresses; undone by itself unless it is confirmed.
+    /// Change a setting; undone by itself unless it is confirmed.
     Set {
-        /// The link.
+        /// The link or service that it is about.
         link: String,
         /// What is to be.
-        setting: LinkSetting,
+        wish: Wish,
     },
 }
 

@@ -29,12 +29,41 @@ pub struct Keep {
 }
 
 /// How the network is set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeptNetwork {
     /// What is settled.
     pub settings: Settings,
     /// Whether a change of it waited for its confirmation.
     pub unconfirmed: bool,
+}
+
+impl KeptNetwork {
+    /// Older versions know of links alone, and read no further than that.
+    fn from_bytes(bytes: &[u8]) -> Result<Self, postcard::Error> {
+        let ((links, unconfirmed), rest) = postcard::take_from_bytes(bytes)?;
+        let mut settings = Settings {
+            links,
+            ..Settings::default()
+        };
+        if !rest.is_empty() {
+            (settings.made, settings.metrics, settings.services) = postcard::from_bytes(rest)?;
+        }
+        Ok(Self {
+            settings,
+            unconfirmed,
+        })
+    }
+
+    fn extend(&self, bytes: Vec<u8>) -> Result<Vec<u8>, postcard::Error> {
+        let Settings {
+            links,
+            made,
+            metrics,
+            services,
+        } = &self.settings;
+        let bytes = postcard::to_extend(&(links, self.unconfirmed), bytes)?;
+        postcard::to_extend(&(made, metrics, services), bytes)
+    }
 }
 
 impl Keep {
@@ -45,7 +74,7 @@ impl Keep {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, postcard::Error> {
         let (mut keep, rest) = postcard::take_from_bytes::<Self>(bytes)?;
         if !rest.is_empty() {
-            keep.network = postcard::from_bytes(rest)?;
+            keep.network = KeptNetwork::from_bytes(rest)?;
         }
         Ok(keep)
     }
@@ -53,7 +82,7 @@ impl Keep {
     /// The bytes to write.
     pub fn to_bytes(&self) -> Vec<u8> {
         let bytes = postcard::to_stdvec(self);
-        let bytes = bytes.and_then(|bytes| postcard::to_extend(&self.network, bytes));
+        let bytes = bytes.and_then(|bytes| self.network.extend(bytes));
         bytes.expect("plain data always has a postcard form")
     }
 
@@ -103,8 +132,14 @@ mod tests {
         let old = postcard::to_stdvec(&keep).unwrap();
         assert_eq!(Keep::from_bytes(&old).unwrap(), keep);
         let link = ("eth0".to_owned(), netstack::net::Addressing::Unmanaged);
-        keep.network.settings.extend([link]);
+        keep.network.settings.links.extend([link]);
         keep.network.unconfirmed = true;
+        // As written by a version that knew of links alone.
+        let network = (&keep.network.settings.links, true);
+        let older = postcard::to_extend(&network, old).unwrap();
+        assert_eq!(Keep::from_bytes(&older).unwrap(), keep);
+        let metric = ("eth0".to_owned(), 50);
+        keep.network.settings.metrics.extend([metric]);
         let new = keep.to_bytes();
         assert_eq!(Keep::from_bytes(&new).unwrap(), keep);
         let read_by_old: Keep = postcard::from_bytes(&new).unwrap();

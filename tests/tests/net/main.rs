@@ -7,8 +7,10 @@ mod firewall;
 mod lan;
 mod linklocal;
 mod links;
+mod made;
 mod router;
 mod succession;
+mod uplinks;
 
 use std::{
     io::{Read as _, Write as _},
