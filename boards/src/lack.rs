@@ -262,6 +262,10 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
                 package: "kea-dhcp4-server",
             },
             Tool {
+                program: "kea-dhcp6",
+                package: "kea-dhcp6-server",
+            },
+            Tool {
                 program: "nft",
                 package: "nftables",
             },

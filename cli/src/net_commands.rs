@@ -169,7 +169,7 @@ pub(crate) fn run(arguments: &NetArguments) -> Result<(), NetError> {
             "The settings of before are in force.\n".to_owned()
         }),
         NetCommand::Leases => (part(status()?, &["leases"]), show::leases),
-        NetCommand::Dns => (part(status()?, &["dns", "domain"]), show::dns),
+        NetCommand::Dns => (part(status()?, &["dns", "domain", "search"]), show::dns),
         NetCommand::Route => (part(status()?, &["links", "gateway"]), show::route),
         NetCommand::Uplinks => {
             let fields = ["uplinks", "metrics", "bound", "made"];

@@ -2,7 +2,7 @@
 //!
 //! The helper reads and writes the partition (two checksummed copies); here is what is in it.
 
-use netstack::net::settings::Settings;
+use netstack::net::{AddressSecret, settings::Settings};
 use serde::{Deserialize, Serialize};
 
 /// The content of the `keep` partition. What is added comes behind it, so that each version reads
@@ -37,35 +37,6 @@ pub struct KeptNetwork {
     pub unconfirmed: bool,
 }
 
-impl KeptNetwork {
-    /// Older versions know of links alone, and read no further than that.
-    fn from_bytes(bytes: &[u8]) -> Result<Self, postcard::Error> {
-        let ((links, unconfirmed), rest) = postcard::take_from_bytes(bytes)?;
-        let mut settings = Settings {
-            links,
-            ..Settings::default()
-        };
-        if !rest.is_empty() {
-            (settings.made, settings.metrics, settings.services) = postcard::from_bytes(rest)?;
-        }
-        Ok(Self {
-            settings,
-            unconfirmed,
-        })
-    }
-
-    fn extend(&self, bytes: Vec<u8>) -> Result<Vec<u8>, postcard::Error> {
-        let Settings {
-            links,
-            made,
-            metrics,
-            services,
-        } = &self.settings;
-        let bytes = postcard::to_extend(&(links, self.unconfirmed), bytes)?;
-        postcard::to_extend(&(made, metrics, services), bytes)
-    }
-}
-
 impl Keep {
     /// Reads what the helper found on the partition.
     ///
@@ -74,7 +45,13 @@ impl Keep {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, postcard::Error> {
         let (mut keep, rest) = postcard::take_from_bytes::<Self>(bytes)?;
         if !rest.is_empty() {
-            keep.network = KeptNetwork::from_bytes(rest)?;
+            let settings = &mut keep.network.settings;
+            let (network, rest) = postcard::take_from_bytes(rest)?;
+            (settings.links, keep.network.unconfirmed) = network;
+            if !rest.is_empty() {
+                let more = postcard::from_bytes(rest)?;
+                (settings.made, settings.metrics, settings.services) = more;
+            }
         }
         Ok(keep)
     }
@@ -82,8 +59,20 @@ impl Keep {
     /// The bytes to write.
     pub fn to_bytes(&self) -> Vec<u8> {
         let bytes = postcard::to_stdvec(self);
-        let bytes = bytes.and_then(|bytes| self.network.extend(bytes));
+        let settings = &self.network.settings;
+        let network = (&settings.links, self.network.unconfirmed);
+        let bytes = bytes.and_then(|bytes| postcard::to_extend(&network, bytes));
+        let more = (&settings.made, &settings.metrics, &settings.services);
+        let bytes = bytes.and_then(|bytes| postcard::to_extend(&more, bytes));
         bytes.expect("plain data always has a postcard form")
+    }
+
+    /// What the box's IPv6 addresses are made of: a secret of its own, as nobody may learn the machine
+    /// id from what it is used for (machine-id(5)). None before there is a machine id.
+    pub fn address_secret(&self) -> Option<AddressSecret> {
+        let id = Some(self.machine_id.as_bytes()).filter(|id| id.len() == 32)?;
+        let secret = blake3::derive_key("Pilotlight 2026 IPv6 stable addresses", id);
+        secret.first_chunk().copied().map(AddressSecret::new)
     }
 
     /// Makes up what is missing. Returns whether anything was.
@@ -153,6 +142,19 @@ mod tests {
         let first = keep.clone();
         assert!(!keep.complete("other", &[2; 32]));
         assert_eq!(keep, first);
+    }
+
+    #[test]
+    fn the_secret_of_addresses_is_each_box_s_own_and_stays() {
+        let secret = |random: u8| {
+            let mut keep = Keep::default();
+            assert_eq!(keep.address_secret(), None);
+            keep.complete("otter", &[random; 32]);
+            let again = Keep::from_bytes(&keep.to_bytes()).unwrap();
+            assert_eq!(keep.address_secret(), again.address_secret());
+            keep.address_secret().unwrap()
+        };
+        assert_ne!(secret(1), secret(2));
     }
 
     #[test]

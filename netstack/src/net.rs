@@ -15,7 +15,9 @@
 //! | `dhcp`, `linklocal`, `collision`, `gateway`, `uplink`, `fixed` | the protocols, without sockets or clocks |
 //! | `failover`, `routing` | which of several uplinks is used, and by which one answers leave |
 //! | `made` | the owner's bridges and VLANs |
-//! | `router` | what IPv6 routers announce, as far as it is not the kernel's work |
+//! | `router`, `solicit` | what IPv6 routers announce, as far as it is not the kernel's work |
+//! | `dhcp6`, `inet6`, `privacy` | servers' names by DHCPv6; addresses that do not tell the hardware's |
+//! | `classless`, `searchlist` | routes and search domains that come with a lease |
 //! | `ntp` | the time of the day, from servers that agree |
 //! | `kernel`, `reconcile`, `change`, `rtnl` | links, addresses, routes: seen, compared, changed |
 //! | `nft`, `filter` | the packet filter |
@@ -23,10 +25,12 @@
 //! | `clock`, `random`, `report`, `switch` | time, chance, words, the kernel's switches |
 
 mod change;
+mod classless;
 pub(crate) mod clock;
 mod collision;
 mod config;
 mod dhcp;
+mod dhcp6;
 mod dialogue;
 mod engine;
 mod failover;
@@ -36,6 +40,7 @@ mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod gateway;
+mod inet6;
 mod kernel;
 mod linklocal;
 mod made;
@@ -43,13 +48,16 @@ mod netlink;
 mod nft;
 mod ntp;
 mod ports;
+mod privacy;
 pub(crate) mod random;
 mod reconcile;
 mod report;
 mod router;
 mod routing;
 mod rtnl;
+mod searchlist;
 pub mod settings;
+mod solicit;
 mod status;
 mod switch;
 mod thread;
@@ -61,6 +69,7 @@ pub use self::{
         Addressing, Bound, Bridge, Clock, Forward, Made, NetConfig, Otherwise, TimeConfig,
         Transport,
     },
+    privacy::AddressSecret,
     status::{
         FilterStatus, LeaseStatus, LinkStatus, NetStatus, ServicesStatus, TimeServerStatus,
         TimeSource, TimeStatus, TimeStep, UplinkStatus,

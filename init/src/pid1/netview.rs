@@ -22,6 +22,7 @@ impl Pid1 {
             leases: seen.links.iter().filter_map(lease).collect(),
             ntp: seen.ntp.clone(),
             domain: seen.domain.clone(),
+            search: seen.search.clone(),
             uplinks: seen.uplinks.iter().map(uplink).collect(),
             firewall: seen.services.rules.clone(),
             ..self.changes.status(now)
@@ -41,6 +42,8 @@ impl Pid1 {
         findings.push(self.time());
         findings.push(self.name());
         findings.push(self.door());
+        let cautions = self.net_seen.cautions.iter();
+        findings.extend(cautions.map(|text| finding("dhcp", Verdict::Care, text.clone())));
         let problems = self.net_seen.problems.iter();
         findings.extend(problems.map(|text| finding("network", Verdict::Broken, text.clone())));
         if let FilterStatus::Pending = self.net_seen.services.filter {
@@ -199,6 +202,7 @@ fn lease(link: &netstack::net::LinkStatus) -> Option<Lease> {
         prefix: lease.prefix,
         server: lease.server,
         router: lease.router,
+        routes: lease.routes.clone(),
         lasts: lease.lasts,
         hostname: lease.hostname.clone(),
     })

@@ -253,6 +253,7 @@ impl Pid1 {
                 servers: self.cmdline.time_servers.clone(),
                 clock: Clock::Kernel,
             },
+            address_secret: self.keep.address_secret(),
             ..NetConfig::default()
         };
         #[cfg(feature = "fault")]

@@ -3,17 +3,18 @@
 use std::{fmt, net::Ipv4Addr, time::Duration};
 
 use super::{
+    classless::Placed,
     clock::Now,
     frame::Mac,
     kernel::{
-        ACTION_TABLE, ACTION_UNREACHABLE, ADDRESS_HEADER_LEN, AF_INET, BRPORT_ISOLATED,
+        ACTION_TABLE, ACTION_UNREACHABLE, ADDRESS_HEADER_LEN, AF_INET, AF_INET6, BRPORT_ISOLATED,
         DEL_ADDRESS, DEL_LINK, DEL_ROUTE, DEL_RULE, FOREVER, FRA_FWMARK, FRA_PRIORITY,
         FRA_PROTOCOL, FRA_SRC, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, IFA_ADDRESS, IFA_BROADCAST,
-        IFA_CACHEINFO, IFA_LOCAL, IFF_UP, IFLA_ADDRESS, IFLA_GROUP, IFLA_IFNAME, IFLA_LINK,
-        IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_VLAN_ID, INFO_DATA, INFO_KIND, INFO_SLAVE_DATA,
-        INFO_SLAVE_KIND, LINK_HEADER_LEN, NEW_ADDRESS, NEW_LINK, NEW_ROUTE, NEW_RULE,
-        PROTOCOL_DHCP, ROUTE_HEADER_LEN, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PRIORITY, RTA_TABLE,
-        RTN_UNICAST, RULE_HEADER_LEN, TABLE_MAIN,
+        IFA_CACHEINFO, IFA_LOCAL, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_IFNAME,
+        IFLA_LINK, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_VLAN_ID, INET6_ADDR_GEN_MODE,
+        INFO_DATA, INFO_KIND, INFO_SLAVE_DATA, INFO_SLAVE_KIND, LINK_HEADER_LEN, NEW_ADDRESS,
+        NEW_LINK, NEW_ROUTE, NEW_RULE, PROTOCOL_DHCP, ROUTE_HEADER_LEN, RTA_DST, RTA_GATEWAY,
+        RTA_OIF, RTA_PRIORITY, RTA_TABLE, RTN_UNICAST, RULE_HEADER_LEN, STABLE_PRIVACY, TABLE_MAIN,
     },
     made::GROUP,
     netlink::{CREATE, EXCLUSIVE, REPLACE, Request},
@@ -30,6 +31,8 @@ pub(crate) enum Change {
         prefix: u8,
         expires: Option<Now>,
     },
+    /// Makes a route to a network.
+    AddClassless(Placed),
     /// Makes a default route.
     AddRoute {
         link: u32,
@@ -50,6 +53,8 @@ pub(crate) enum Change {
     Isolate { link: u32 },
     /// Takes an address from a link.
     RemoveAddress { link: u32, ip: Ipv4Addr, prefix: u8 },
+    /// Takes a route to a network away.
+    RemoveClassless(Placed),
     /// Takes a default route away.
     RemoveRoute {
         link: u32,
@@ -64,6 +69,8 @@ pub(crate) enum Change {
     SetMaster { link: u32, master: u32 },
     /// Sets the largest packet of a link.
     SetMtu { link: u32, mtu: u32 },
+    /// Has a link make its IPv6 addresses of the kernel's secret.
+    StableAddresses { link: u32 },
     /// Sets a link up.
     Up { link: u32 },
 }
@@ -86,8 +93,10 @@ impl Change {
             | Self::RemoveRoute { link, .. }
             | Self::SetMaster { link, .. }
             | Self::SetMtu { link, .. }
+            | Self::StableAddresses { link }
             | Self::DeleteLink { link }
             | Self::Up { link } => *link,
+            Self::AddClassless(placed) | Self::RemoveClassless(placed) => placed.link,
             Self::AddTableRoute(route) | Self::RemoveTableRoute(route) => route.link,
             Self::AddRule(_)
             | Self::RemoveRule(_)
@@ -110,6 +119,9 @@ impl Change {
                 *prefix,
                 expires.map(|at| at.saturating_sub(now)),
             ),
+            Self::AddClassless(placed) => classless(NEW_ROUTE, CREATE | REPLACE, placed),
+            Self::RemoveClassless(placed) => classless(DEL_ROUTE, 0, placed),
+            Self::StableAddresses { link } => stable_addresses(*link),
             Self::AddRoute {
                 link,
                 gateway,
@@ -146,6 +158,11 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AddAddress { ip, prefix, .. } => write!(f, "setting the address {ip}/{prefix}"),
+            Self::AddClassless(placed) => write!(f, "setting the route to {}", placed.route),
+            Self::RemoveClassless(placed) => write!(f, "removing the route to {}", placed.route),
+            Self::StableAddresses { link } => {
+                write!(f, "making the IPv6 addresses of link {link} private")
+            }
             Self::AddRoute { gateway, .. } => write!(f, "setting the route by {gateway}"),
             Self::AddRule(rule) => write!(f, "setting the routing rule {}", rule.priority),
             Self::AddTableRoute(TableRoute {
@@ -252,6 +269,28 @@ fn route(kind: u16, flags: u16, link: u32, gateway: Ipv4Addr, metric: u32) -> Re
         .u32(RTA_PRIORITY, metric)
 }
 
+fn classless(kind: u16, flags: u16, placed: &Placed) -> Request {
+    let mut header = [0; ROUTE_HEADER_LEN];
+    header[..2].copy_from_slice(&[AF_INET, placed.route.prefix]);
+    header[4..6].copy_from_slice(&[TABLE_MAIN, PROTOCOL_DHCP]);
+    header[7] = RTN_UNICAST;
+    let mut request_flags = 0;
+    match placed.route.gateway {
+        // The router need not be in the subnet of the lease's address.
+        Some(_) => request_flags = ON_LINK,
+        None => header[6] = SCOPE_LINK,
+    }
+    header[8..12].copy_from_slice(&u32::to_ne_bytes(request_flags));
+    let request = Request::new(kind, flags, &header)
+        .attr(RTA_DST, &placed.route.network.octets())
+        .u32(RTA_OIF, placed.link)
+        .u32(RTA_PRIORITY, placed.metric);
+    match placed.route.gateway {
+        Some(gateway) => request.attr(RTA_GATEWAY, &gateway.octets()),
+        None => request,
+    }
+}
+
 fn table_route(kind: u16, flags: u16, route: &TableRoute) -> Request {
     let (to, prefix) = route.to;
     let mut header = [0; ROUTE_HEADER_LEN];
@@ -278,6 +317,14 @@ fn table_route(kind: u16, flags: u16, route: &TableRoute) -> Request {
         Some(gateway) => request.attr(RTA_GATEWAY, &gateway.octets()),
         None => request,
     }
+}
+
+fn stable_addresses(link: u32) -> Request {
+    Request::new(NEW_LINK, 0, &link_header(link, 0)).nest(IFLA_AF_SPEC, |spec| {
+        spec.nest(AF_INET6.into(), |inet6| {
+            inet6.attr(INET6_ADDR_GEN_MODE, &[STABLE_PRIVACY])
+        })
+    })
 }
 
 fn rule(kind: u16, flags: u16, rule: &Rule) -> Request {

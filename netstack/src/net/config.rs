@@ -7,6 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::privacy::AddressSecret;
 use crate::names::DnsSettings;
 
 /// The network as its owner wants it. The default is a box that just works: every real link up and
@@ -38,6 +39,8 @@ pub struct NetConfig {
     pub dns: DnsSettings,
     /// The time of the day.
     pub time: TimeConfig,
+    /// What IPv6 addresses are made of; without it, of the hardware's.
+    pub address_secret: Option<AddressSecret>,
 }
 
 /// Where the time is from, and what is set by it.
@@ -174,6 +177,7 @@ impl Default for NetConfig {
             open_ports: None,
             dns: DnsSettings::default(),
             time: TimeConfig::default(),
+            address_secret: None,
         }
     }
 }

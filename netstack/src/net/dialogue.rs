@@ -166,6 +166,7 @@ impl Dialogue {
             LINKS => self.kernel = Kernel::default(),
             ROUTES => {
                 self.kernel.routes.clear();
+                self.kernel.classless.clear();
                 self.kernel.tables.clear();
             }
             RULES => self.kernel.rules.clear(),

@@ -13,17 +13,21 @@ use rustix::io::Errno;
 use super::{
     Command,
     change::Change,
+    classless,
     clock::{self, Now},
     config::{Addressing, NetConfig},
+    dhcp::routes::Route,
     failover::{Failover, Sight},
     filter::Filter,
     fixed::Fixed,
     frame::Mac,
+    inet6::{self, Inet6},
     kernel::Kernel,
     made,
     nft::Policy,
     ntp,
     ports::{self, Heard, Port, Ports},
+    privacy::Privacy,
     random::{self, Random},
     reconcile::{self, Wanted},
     report,
@@ -41,6 +45,8 @@ pub(crate) struct Engine {
     rtnl: Rtnl,
     filter: Filter,
     managed: BTreeMap<u32, Managed>,
+    inet6: Inet6,
+    privacy: Privacy,
     failover: Failover,
     time: Time,
     random: Random,
@@ -90,6 +96,8 @@ impl Engine {
             rtnl,
             filter: Filter::new(FILTER),
             managed: BTreeMap::new(),
+            inet6: Inet6::new(Random::new(random.next())),
+            privacy: Privacy::default(),
             failover: Failover::default(),
             random,
             // What was sent before the registration may have been answered already.
@@ -111,6 +119,8 @@ impl Engine {
             self.rtnl.deadline(),
             self.failover.deadline(),
             self.filter.deadline(),
+            self.inet6.deadline(),
+            self.privacy.deadline(),
             self.time.client.deadline(),
             self.retry_at,
             self.forwarding.deadline(),
@@ -136,6 +146,7 @@ impl Engine {
         self.retry_at = self.retry_at.filter(|at| *at > now);
         self.reconcile(now)?;
         self.run_uplinks(now, poll);
+        self.inet6.run(now, poll.registry());
         self.reconcile(now)?;
         self.filter.tick(now, poll.registry());
         self.run_time(poll);
@@ -148,6 +159,7 @@ impl Engine {
             // The new name reaches the servers with the next lease.
             self.managed.clear();
         }
+        self.privacy.doubt();
         self.forwarding.doubt();
         self.mtu_probing.doubt();
         if self.config.time.clock != config.time.clock {
@@ -194,8 +206,15 @@ impl Engine {
         let kernel = self.rtnl.settled()?;
         let announced = self.rtnl.announced();
         let now = clock::now();
-        let (managed, failover) = (&self.managed, &self.failover);
-        let mut status = report::status(now, &self.config, kernel, announced, managed, failover);
+        let mut status = report::status(
+            now,
+            &self.config,
+            kernel,
+            announced,
+            &self.inet6,
+            &self.managed,
+            &self.failover,
+        );
         status.services.filter = self.filter.status();
         status.services.rules = self.filter.rules();
         let refusals = self.rtnl.refusals();
@@ -210,6 +229,7 @@ impl Engine {
         status.problems.extend(uplinks);
         status.problems.extend(made::problems(&self.config, kernel));
         status.problems.extend(self.port_problem.clone());
+        status.problems.extend(self.privacy.problem());
         status.time = self.time.client.status();
         let problem = self.time.client.problem();
         status.problems.extend(problem.map(str::to_owned));
@@ -229,6 +249,7 @@ impl Engine {
                 sockets.receive(slot, client, wall);
                 Ok(false)
             }
+            _ if let Some(link) = inet6::from_token(token) => Ok(self.inet6.receive(now, link)),
             _ => Ok(ports::from_token(token)
                 .is_some_and(|(link, port)| self.receive_from(now, link, port))),
         }
@@ -283,9 +304,21 @@ impl Engine {
                 (*link, Wanted { metric, ..wanted })
             })
             .collect();
+        let automatic = automatic(&self.managed);
+        self.inet6
+            .follow(now, kernel, self.rtnl.announced(), &automatic);
+        // Before a link comes up, or it has an address made of the hardware's.
+        let private = self.privacy.keep(now, self.config.address_secret);
+        let mut changes = match private {
+            true => unprivate(kernel, &self.managed),
+            false => Vec::new(),
+        };
         let ways = ways(kernel, &wanted, &self.failover);
         let routing = Routing::of(&ways, &ties(&self.config, kernel));
-        let changes = reconcile::changes(&self.config, kernel, &wanted, &routing);
+        changes.extend(reconcile::changes(&self.config, kernel, &wanted, &routing));
+        let bridge = self.config.bridge.as_ref();
+        let routes = routes(&self.managed, &wanted);
+        changes.extend(classless::changes(bridge, kernel, &routes));
         let policy = Policy::of(&self.config).with_uplinks(marks(kernel, &ways));
         self.filter.want(now, policy);
         if self.config.bridge.is_some() {
@@ -298,7 +331,7 @@ impl Engine {
     /// Tells the client of the time who can be asked, as far as is known, and lets it work.
     fn run_time(&mut self, poll: &Poll) {
         if let Some(kernel) = self.rtnl.settled() {
-            let servers = time_servers(&self.config, &self.managed);
+            let servers = time_servers(&self.config, &self.managed, &self.inet6);
             let connected = is_connected(kernel, &self.managed);
             self.time.client.want(clock::now(), &servers, connected);
         }
@@ -479,7 +512,10 @@ fn adopt_links(
             Some(Addressing::Automatic) => {
                 let fits = |managed: &Managed| matches!(managed, Managed::Automatic(uplink, _) if uplink.mac == link.mac);
                 if !managed.get(&link.index).is_some_and(fits) {
-                    let lease = reconcile::lease_of_before(kernel, link.index);
+                    let mut lease = reconcile::lease_of_before(kernel, link.index);
+                    if let Some(lease) = &mut lease {
+                        lease.routes = classless::of_before(kernel, link.index);
+                    }
                     let local = reconcile::link_local_of_before(kernel, link.index);
                     let random = Random::new(random.next());
                     let mut uplink = Uplink::new(link.mac, config.hostname.clone(), random);
@@ -510,14 +546,58 @@ fn adopt_links(
     }
 }
 
+/// The links that get their addresses by themselves.
+fn automatic(managed: &BTreeMap<u32, Managed>) -> Vec<u32> {
+    let automatic = managed
+        .iter()
+        .filter(|(_, managed)| matches!(managed, Managed::Automatic(..)));
+    automatic.map(|(link, _)| *link).collect()
+}
+
+/// The routes that each link's lease brings, with the metric of its default one.
+fn routes(
+    managed: &BTreeMap<u32, Managed>,
+    wanted: &BTreeMap<u32, Wanted>,
+) -> BTreeMap<u32, (u32, Vec<Route>)> {
+    let routes = managed.iter().map(|(link, managed)| {
+        let lease = match managed {
+            Managed::Automatic(uplink, _) => uplink.lease(),
+            Managed::Static(..) => None,
+        };
+        let metric = match wanted.get(link).map_or(0, |wanted| wanted.metric) {
+            0 => METRIC_NO_DEFAULT.saturating_add(*link),
+            metric => metric,
+        };
+        let routes = lease.map_or_else(Vec::new, |lease| lease.routes.clone());
+        (*link, (metric, routes))
+    });
+    routes.collect()
+}
+
+/// What makes links' IPv6 addresses private that are not.
+fn unprivate(kernel: &Kernel, managed: &BTreeMap<u32, Managed>) -> Vec<Change> {
+    let open = managed.keys().filter(|link| {
+        let told = kernel.inet6.get(link);
+        told.is_some_and(|told| !told.private)
+    });
+    open.map(|link| Change::StableAddresses { link: *link })
+        .collect()
+}
+
 /// The time servers, those first that DHCP named.
-fn time_servers(config: &NetConfig, managed: &BTreeMap<u32, Managed>) -> Vec<(IpAddr, TimeSource)> {
+fn time_servers(
+    config: &NetConfig,
+    managed: &BTreeMap<u32, Managed>,
+    inet6: &Inet6,
+) -> Vec<(IpAddr, TimeSource)> {
     let leases = managed.values().filter_map(|managed| match managed {
         Managed::Automatic(uplink, _) => uplink.lease(),
         Managed::Static(..) => None,
     });
     let dhcp = leases.flat_map(|lease| lease.ntp.iter().take(DHCP_TIME_SERVERS_MAX));
     let dhcp = dhcp.map(|ip| (IpAddr::V4(*ip), TimeSource::Dhcp));
+    let dhcp6 = inet6.time_servers().take(DHCP_TIME_SERVERS_MAX);
+    let dhcp = dhcp.chain(dhcp6.map(|ip| (ip, TimeSource::Dhcp)));
     let configured = config.time.servers.iter();
     dhcp.chain(configured.map(|ip| (*ip, TimeSource::Configured)))
         .collect()
@@ -562,7 +642,8 @@ pub(crate) fn obey(engine: &mut Engine, command: Command, poll: &Poll) -> Next {
 }
 
 /// Tokens of links' sockets have a part from 1 to 3 in their lowest two bits, those of questions for
-/// the time have the fifth bit alone of the lowest five, so these are free.
+/// the time have the fifth bit alone of the lowest five, those of IPv6 the third and fourth, so these
+/// are free.
 pub(crate) const WAKER: Token = Token(0);
 const RTNL: Token = Token(4);
 const FILTER: Token = Token(8);
@@ -591,3 +672,6 @@ const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// Only where packets vanish: the sizes that fit are kept elsewhere (RFC 4821).
 const MTU_PROBING: &str = "/proc/sys/net/ipv4/tcp_mtu_probing";
+
+/// Of the routes of a link that leads not everywhere: behind any that does.
+const METRIC_NO_DEFAULT: u32 = 1 << 24;

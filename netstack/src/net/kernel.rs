@@ -11,7 +11,9 @@ use std::{
 
 use super::{
     change::Change,
+    classless::Placed,
     clock::Now,
+    dhcp::routes,
     frame::Mac,
     netlink::{Frame, attr, attrs, text, u16_at, u32_at},
     routing::{PRIORITIES, Rule, TABLES, TableRoute, Then},
@@ -24,10 +26,25 @@ pub(crate) struct Kernel {
     pub(crate) addresses: Vec<Address>,
     /// Default routes of the main table.
     pub(crate) routes: Vec<Route>,
+    /// Other routes of it that were made here, now or by a predecessor.
+    pub(crate) classless: Vec<Placed>,
     /// Our IPv4 routes in the uplinks' own tables.
     pub(crate) tables: Vec<TableRoute>,
     /// Our IPv4 rules.
     pub(crate) rules: Vec<Rule>,
+    /// What it says of IPv6 on each link.
+    pub(crate) inet6: BTreeMap<u32, Inet6>,
+}
+
+/// IPv6 on a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Inet6 {
+    /// Whether a router said that a server gives addresses, and the rest with them.
+    pub(crate) managed: bool,
+    /// Whether a router said that a server tells of name servers and the like.
+    pub(crate) informs: bool,
+    /// Whether addresses are made of the secret (RFC 7217).
+    pub(crate) private: bool,
 }
 
 /// One link.
@@ -84,12 +101,17 @@ impl Kernel {
                 if let Some(link) = link(frame.payload) {
                     self.links.insert(link.index, link);
                 }
+                if let Some((link, told)) = inet6(frame.payload) {
+                    self.inet6.insert(link, told);
+                }
             }
             DEL_LINK => {
                 if let Some(gone) = link(frame.payload) {
                     self.links.remove(&gone.index);
+                    self.inet6.remove(&gone.index);
                     self.addresses.retain(|address| address.link != gone.index);
                     self.routes.retain(|route| route.link != gone.index);
+                    self.classless.retain(|route| route.link != gone.index);
                     self.tables.retain(|route| route.link != gone.index);
                 }
             }
@@ -109,6 +131,10 @@ impl Kernel {
                     self.forget_route(&route);
                     self.routes.push(route);
                 }
+                if let Some(placed) = placed(frame.payload) {
+                    self.classless.retain(|there| *there != placed);
+                    self.classless.push(placed);
+                }
                 if let Some(route) = table_route(frame.payload) {
                     self.tables
                         .retain(|old| (old.table, old.to) != (route.table, route.to));
@@ -118,6 +144,9 @@ impl Kernel {
             DEL_ROUTE => {
                 if let Some(route) = route(frame.payload) {
                     self.forget_route(&route);
+                }
+                if let Some(placed) = placed(frame.payload) {
+                    self.classless.retain(|there| *there != placed);
                 }
                 if let Some(route) = table_route(frame.payload) {
                     self.tables.retain(|old| *old != route);
@@ -143,11 +172,16 @@ impl Kernel {
     /// this.
     pub(crate) fn may_have_lost_routes(&self, frame: &Frame<'_>) -> bool {
         match frame.kind {
-            DEL_ADDRESS => !self.routes.is_empty() || !self.tables.is_empty(),
+            DEL_ADDRESS => {
+                let routes = self.routes.len() + self.classless.len() + self.tables.len();
+                routes > 0
+            }
             NEW_LINK => {
-                let down = |link: &u32| self.links.get(link).is_some_and(|link| !link.up);
-                self.routes.iter().any(|route| down(&route.link))
-                    || self.tables.iter().any(|route| down(&route.link))
+                let routes = self.routes.iter().map(|route| route.link);
+                let classless = self.classless.iter().map(|there| there.link);
+                let tables = self.tables.iter().map(|route| route.link);
+                let mut links = routes.chain(classless).chain(tables);
+                links.any(|link| self.links.get(&link).is_some_and(|link| !link.up))
             }
             _ => false,
         }
@@ -155,10 +189,17 @@ impl Kernel {
 
     /// Takes in a change that the kernel acknowledged but need not announce.
     pub(crate) fn made(&mut self, change: &Change) {
-        if let Change::Isolate { link } = change
-            && let Some(link) = self.links.get_mut(link)
-        {
-            link.isolated = true;
+        match change {
+            Change::Isolate { link } => {
+                if let Some(link) = self.links.get_mut(link) {
+                    link.isolated = true;
+                }
+            }
+            // Of a link that is down, nothing is announced.
+            Change::StableAddresses { link } => {
+                self.inet6.entry(*link).or_default().private = true;
+            }
+            _ => {}
         }
     }
 
@@ -260,6 +301,43 @@ fn route(payload: &[u8]) -> Option<Route> {
     })
 }
 
+/// A route of ours that does not lead everywhere.
+fn placed(payload: &[u8]) -> Option<Placed> {
+    let body = payload.get(ROUTE_HEADER_LEN..)?;
+    let [family, prefix, _, _, table, protocol, _, kind] = *payload.first_chunk()?;
+    let ours = (family, protocol, kind) == (AF_INET, PROTOCOL_DHCP, RTN_UNICAST);
+    if !ours || !(1..=32).contains(&prefix) || table != TABLE_MAIN {
+        return None;
+    }
+    let address = |kind| match attr(body, kind).and_then(ip) {
+        Some(IpAddr::V4(ip)) => Some(ip),
+        Some(IpAddr::V6(_)) | None => None,
+    };
+    let number = |kind| attr(body, kind).and_then(|value| u32_at(value, 0));
+    Some(Placed {
+        link: number(RTA_OIF)?,
+        route: routes::Route::new(address(RTA_DST)?, prefix, address(RTA_GATEWAY)),
+        metric: number(RTA_PRIORITY).unwrap_or(0),
+    })
+}
+
+/// What a message says of IPv6: of a link as a whole, or what has changed in this alone.
+fn inet6(payload: &[u8]) -> Option<(u32, Inet6)> {
+    let body = payload.get(LINK_HEADER_LEN..)?;
+    let told = match *payload.first()? {
+        UNSPECIFIED => attr(attr(body, IFLA_AF_SPEC)?, u16::from(AF_INET6))?,
+        AF_INET6 => attr(body, IFLA_PROTINFO)?,
+        _ => return None,
+    };
+    let flags = u32_at(attr(told, INET6_FLAGS)?, 0)?;
+    let told = Inet6 {
+        managed: flags & RA_MANAGED != 0,
+        informs: flags & RA_OTHER != 0,
+        private: attr(told, INET6_ADDR_GEN_MODE) == Some(&[STABLE_PRIVACY]),
+    };
+    Some((u32_at(payload, 4)?, told))
+}
+
 /// A route of ours in an uplink's own table.
 fn table_route(payload: &[u8]) -> Option<TableRoute> {
     let body = payload.get(ROUTE_HEADER_LEN..)?;
@@ -324,9 +402,11 @@ pub(crate) const GET_ROUTE: u16 = 26;
 pub(crate) const NEW_RULE: u16 = 32;
 pub(crate) const DEL_RULE: u16 = 33;
 pub(crate) const GET_RULE: u16 = 34;
-/// RTNLGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_IFADDR and _IPV6_ROUTE as a mask.
-pub(crate) const GROUPS: u32 = 1 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10;
+/// RTNLGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_IFADDR, _IPV6_ROUTE and _IPV6_IFINFO
+/// as a mask.
+pub(crate) const GROUPS: u32 = 1 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
 pub(crate) const AF_INET: u8 = 2;
+pub(crate) const AF_INET6: u8 = 10;
 pub(crate) const UNSPECIFIED: u8 = 0;
 pub(crate) const LINK_HEADER_LEN: usize = 16;
 pub(crate) const ADDRESS_HEADER_LEN: usize = 8;
@@ -341,9 +421,18 @@ pub(crate) const IFLA_IFNAME: u16 = 3;
 pub(crate) const IFLA_MTU: u16 = 4;
 pub(crate) const IFLA_LINK: u16 = 5;
 pub(crate) const IFLA_MASTER: u16 = 10;
+const IFLA_PROTINFO: u16 = 12;
 pub(crate) const IFLA_GROUP: u16 = 27;
 pub(crate) const IFLA_VLAN_ID: u16 = 1;
 pub(crate) const IFLA_LINKINFO: u16 = 18;
+pub(crate) const IFLA_AF_SPEC: u16 = 26;
+const INET6_FLAGS: u16 = 1;
+pub(crate) const INET6_ADDR_GEN_MODE: u16 = 8;
+/// IN6_ADDR_GEN_MODE_STABLE_PRIVACY.
+pub(crate) const STABLE_PRIVACY: u8 = 2;
+/// IF_RA_MANAGED and IF_RA_OTHERCONF of the kernel's net/if_inet6.h.
+const RA_MANAGED: u32 = 0x40;
+const RA_OTHER: u32 = 0x80;
 pub(crate) const INFO_KIND: u16 = 1;
 pub(crate) const INFO_DATA: u16 = 2;
 pub(crate) const INFO_SLAVE_KIND: u16 = 4;
@@ -428,6 +517,71 @@ mod tests {
         }
         assert_eq!(kernel.addresses.len(), 1);
         assert_eq!(kernel.addresses[0].expires, Some(Duration::from_secs(190)));
+    }
+
+    #[test]
+    fn what_routers_say_of_servers_comes_with_a_link_and_by_itself() {
+        let told = |family: u8, flags: u32, mode: u8| {
+            let fill = |request: Request| {
+                request
+                    .u32(INET6_FLAGS, flags)
+                    .attr(INET6_ADDR_GEN_MODE, &[mode])
+            };
+            let link = new_link(2, family);
+            match family {
+                AF_INET6 => link.nest(IFLA_PROTINFO, fill),
+                _ => link.nest(IFLA_AF_SPEC, |spec| spec.nest(AF_INET6.into(), fill)),
+            }
+        };
+        let mut kernel = Kernel::default();
+        learn(&mut kernel, told(UNSPECIFIED, 0x8000_0020, STABLE_PRIVACY));
+        let private = Inet6 {
+            private: true,
+            ..Inet6::default()
+        };
+        assert_eq!(kernel.inet6.get(&2), Some(&private));
+        learn(&mut kernel, told(AF_INET6, 0x8000_00a0, 0));
+        let informs = Inet6 {
+            informs: true,
+            ..Inet6::default()
+        };
+        assert_eq!(kernel.inet6.get(&2), Some(&informs));
+        learn(&mut kernel, told(AF_INET6, 0x40, 0));
+        assert!(kernel.inet6[&2].managed && kernel.links.len() == 1);
+        learn(&mut kernel, new_link(2, UNSPECIFIED));
+        assert!(kernel.inet6[&2].managed, "it says nothing of it");
+    }
+
+    #[test]
+    fn routes_of_ours_are_known_by_where_they_lead() {
+        let mut header = [0; ROUTE_HEADER_LEN];
+        header[..8].copy_from_slice(&[AF_INET, 16, 0, 0, TABLE_MAIN, PROTOCOL_DHCP, 0, 1]);
+        let made = |kind: u16, header: &[u8]| {
+            Request::new(kind, 0, header)
+                .attr(RTA_DST, &[172, 20, 0, 0])
+                .attr(RTA_GATEWAY, &[10, 0, 0, 1])
+                .u32(RTA_OIF, 2)
+                .u32(RTA_PRIORITY, 102)
+        };
+        let mut kernel = Kernel::default();
+        for _ in 0..2 {
+            learn(&mut kernel, made(NEW_ROUTE, &header));
+        }
+        let expected = Placed {
+            link: 2,
+            route: routes::Route::new([172, 20, 0, 0].into(), 16, Some([10, 0, 0, 1].into())),
+            metric: 102,
+        };
+        assert_eq!(
+            (kernel.classless.as_slice(), kernel.routes.len()),
+            (&[expected][..], 0)
+        );
+        learn(&mut kernel, made(DEL_ROUTE, &header));
+        assert_eq!(kernel.classless, []);
+        // By the kernel itself, for its own address.
+        header[5] = 2;
+        learn(&mut kernel, made(NEW_ROUTE, &header));
+        assert_eq!(kernel.classless, []);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::{
     engine::Managed,
     failover::Failover,
     frame::Mac,
+    inet6::Inet6,
     kernel::{Kernel, Link},
     router::Announced,
     status::{FilterStatus, LinkStatus, NetStatus, ServicesStatus},
@@ -22,6 +23,7 @@ pub(crate) fn status(
     config: &NetConfig,
     kernel: &Kernel,
     announced: &Announced,
+    inet6: &Inet6,
     managed: &BTreeMap<u32, Managed>,
     failover: &Failover,
 ) -> NetStatus {
@@ -51,10 +53,21 @@ pub(crate) fn status(
                     status.dns.extend(lease.dns.iter().copied().map(IpAddr::V4));
                     status.ntp.extend(lease.ntp.iter().copied().map(IpAddr::V4));
                     status.domain = status.domain.take().or_else(|| lease.domain.clone());
+                    status.search.extend(lease.search.iter().cloned());
                 }
                 status.dns.extend(announced.servers(now, *index));
-                let domain = announced.domains(now, *index).next();
-                status.domain = status.domain.take().or_else(|| domain.cloned());
+                status
+                    .search
+                    .extend(announced.domains(now, *index).cloned());
+                if let Some(said) = inet6.information(*index) {
+                    status.dns.extend(said.dns.iter().copied().map(IpAddr::V6));
+                    status.ntp.extend(said.ntp.iter().copied().map(IpAddr::V6));
+                    status.search.extend(said.search.iter().cloned());
+                }
+                if let Some(caution) = uplink.caution() {
+                    let name = name(*index).unwrap_or_default();
+                    status.cautions.push(format!("On {name}, {caution}"));
+                }
             }
             Managed::Static(fixed, _) => {
                 if let Addressing::Static { dns, .. } = &fixed.addressing {
@@ -65,6 +78,8 @@ pub(crate) fn status(
     }
     dedup(&mut status.dns);
     dedup(&mut status.ntp);
+    dedup(&mut status.search);
+    status.domain = status.domain.or_else(|| status.search.first().cloned());
     status.services.bridge = config
         .bridge
         .as_ref()
@@ -151,11 +166,11 @@ pub(crate) fn spell_mac(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-fn dedup(addresses: &mut Vec<IpAddr>) {
+fn dedup<T: PartialEq + Clone>(list: &mut Vec<T>) {
     let mut seen = Vec::new();
-    addresses.retain(|address| {
-        let new = !seen.contains(address);
-        seen.push(*address);
+    list.retain(|one| {
+        let new = !seen.contains(one);
+        seen.push(one.clone());
         new
     });
 }

@@ -20,12 +20,16 @@ pub struct NetStatus {
     pub dns: Vec<IpAddr>,
     /// Time servers that DHCP named.
     pub ntp: Vec<IpAddr>,
-    /// The domain that DHCP named, for names without one.
+    /// The domain that routers named, for names without one.
     pub domain: Option<String>,
+    /// The domains that routers named to look for short names in, in this order.
+    pub search: Vec<String>,
     /// The services' network.
     pub services: ServicesStatus,
     /// The time of the day.
     pub time: TimeStatus,
+    /// What works, but should be looked at, each as a sentence.
+    pub cautions: Vec<String>,
     /// What does not work, each as a sentence with what the box does about it.
     pub problems: Vec<String>,
 }
@@ -62,7 +66,7 @@ pub struct TimeServerStatus {
 pub enum TimeSource {
     /// The configuration.
     Configured,
-    /// DHCP, in option 42.
+    /// DHCP, in option 42, or DHCPv6, in options 31 and 56.
     Dhcp,
 }
 
@@ -120,6 +124,8 @@ pub struct LeaseStatus {
     pub server: Option<Ipv4Addr>,
     /// The gateway.
     pub router: Option<Ipv4Addr>,
+    /// Routes beside that by the gateway, as text: "10.0.0.0/8 via 192.168.1.2".
+    pub routes: Vec<String>,
     /// How long it was granted for; none is for ever.
     pub lasts: Option<Duration>,
     /// The name the server knows the box by.

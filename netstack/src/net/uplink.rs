@@ -220,6 +220,7 @@ impl Uplink {
             metric,
             gateway,
             fault,
+            answered: self.gateway.has_answered(),
         }
     }
 
@@ -236,9 +237,15 @@ impl Uplink {
             prefix: lease.prefix,
             server: lease.server,
             router: lease.router,
+            routes: lease.routes.iter().map(ToString::to_string).collect(),
             lasts: lease.lasts,
             hostname: lease.hostname.clone(),
         })
+    }
+
+    /// Which DHCP servers answer beside the one that is followed, as a sentence.
+    pub(crate) fn caution(&self) -> Option<String> {
+        self.client.rivals()
     }
 
     /// Where the addresses are from, as a sentence.

@@ -2,12 +2,14 @@
 //! kernel's own bridge, conntrack and nftables.
 
 mod dhcp;
+mod dhcp6;
 mod faults;
 mod firewall;
 mod lan;
 mod linklocal;
 mod links;
 mod made;
+mod privacy;
 mod router;
 mod succession;
 mod uplinks;

@@ -22,7 +22,7 @@ fn the_default_moves_to_the_next_uplink_when_the_first_fails_and_back_when_it_is
             let mut home = TwoUplinks::new(config_of_two())?;
             home.is_by("up0", "the start")?;
             ensure!(home.default_routes()?.contains("metric 100"));
-            ensure!(home.seen_far(&home.the_box)?.is_some(), "by the first");
+            home.reaches_far("by the first")?;
 
             // Its gateway falls silent behind a switch that keeps the carrier.
             let gone = Instant::now();
@@ -34,7 +34,7 @@ fn the_default_moves_to_the_next_uplink_when_the_first_fails_and_back_when_it_is
                 "{:#?}",
                 home.net.latest
             );
-            ensure!(home.seen_far(&home.the_box)?.is_some(), "by the second");
+            home.reaches_far("by the second")?;
 
             let back = Instant::now();
             home.routers[0].run("nft delete table arp mute")?;
@@ -49,10 +49,7 @@ fn the_default_moves_to_the_next_uplink_when_the_first_fails_and_back_when_it_is
             home.is_by("up1", "the cable's end")?;
             told("cable pulled: the other uplink carries the default", pulled);
             ensure!(home.why("up1").contains("up0: It has no cable"));
-            ensure!(
-                home.seen_far(&home.the_box)?.is_some(),
-                "by the second again"
-            );
+            home.reaches_far("by the second again")?;
 
             let back = Instant::now();
             home.routers[0].run("ip link set lan0 up")?;
@@ -61,9 +58,8 @@ fn the_default_moves_to_the_next_uplink_when_the_first_fails_and_back_when_it_is
                 "cable back: the first uplink carries the default again",
                 back,
             );
-            let problems = &home.net.latest.problems;
-            ensure!(problems.is_empty(), "{problems:?}");
-            Ok(())
+            home.net
+                .wait_for("end of problems", SOON, |status| status.problems.is_empty())
         },
     );
 }
@@ -107,8 +103,11 @@ fn answers_leave_by_the_uplink_that_the_question_came_in_on() {
                 let address = leased_on(&home.net.latest, link).context("a lease")?;
                 // The routers translate nothing: an answer by the other one has another way back,
                 // which that router does not let through.
-                let seen = greeting(&home.the_box, address, &home.far)?;
-                ensure!(seen.is_some(), "{address} of {link} answers");
+                let answers = || {
+                    let seen = greeting(&home.the_box, address, &home.far);
+                    seen.is_ok_and(|seen| seen.is_some())
+                };
+                until(SOON, answers).with_context(|| format!("{address} of {link} answers"))?;
             }
             for undo in [
                 "ip rule flush protocol dhcp",
@@ -344,6 +343,15 @@ impl TwoUplinks {
             service.run(line)?;
         }
         Ok(service)
+    }
+
+    /// Waits until the box itself reaches the far machine.
+    fn reaches_far(&self, how: &str) -> Result<()> {
+        let reached = || {
+            self.seen_far(&self.the_box)
+                .is_ok_and(|seen| seen.is_some())
+        };
+        until(SOON, reached).with_context(|| format!("the far machine is reached {how}"))
     }
 
     /// Who the far machine thinks a client is, if it is reached.

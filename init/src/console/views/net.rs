@@ -61,7 +61,11 @@ fn route(status: &BoxStatus) -> String {
 fn dns(status: &BoxStatus) -> String {
     let servers: Vec<_> = status.net.dns.iter().map(IpAddr::to_string).collect();
     let servers = or(servers.join(", "), "no name server");
-    format!("names      {servers}\n")
+    let search = match status.network.search.as_slice() {
+        [] => String::new(),
+        search => format!("search     {}\n", search.join(", ")),
+    };
+    format!("names      {servers}\n{search}")
 }
 
 fn findings(status: &BoxStatus) -> String {
@@ -97,10 +101,14 @@ fn lease(lease: &Lease) -> String {
         || "for ever".to_owned(),
         |lasts| format!("for {}", span(lasts)),
     );
-    format!(
+    let mut text = format!(
         "{:<10} {}/{}  {from}, {lasts}\n",
         lease.link, lease.address, lease.prefix
-    )
+    );
+    for route in &lease.routes {
+        let _ = writeln!(text, "           route to {route}");
+    }
+    text
 }
 
 #[cfg(test)]

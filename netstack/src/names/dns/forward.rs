@@ -5,6 +5,9 @@
 //! company: the next server is asked beside him, and whoever answers first is heard. What arrives is
 //! believed only if it comes by the way, and has the id and the question, that went out.
 
+mod attempt;
+mod exchange;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
@@ -17,11 +20,12 @@ use super::{
     answer::Answer,
     cache::Key,
     chance::Chance,
-    config::{DnsConfig, NameServer, Privacy},
+    config::{DnsConfig, NameServer},
     upstream::{ServerId, Upstream, Via},
-    wire::{self, FORMAT_ERROR, NOT_IMPLEMENTED, Query, Question, RECURSION_DESIRED, RESPONSE},
+    wire::{self, Query, Question},
 };
 use crate::net::clock::Now;
+use attempt::Attempt;
 
 /// Questions under way and who is asked.
 #[derive(Debug)]
@@ -141,25 +145,6 @@ struct Flight {
     late_at: Option<Now>,
 }
 
-/// A message that was sent and may be answered.
-#[derive(Debug)]
-struct Attempt {
-    /// Whose it is; `None` if only its server's health is of interest yet.
-    flight: Option<usize>,
-    server: ServerId,
-    via: Via,
-    question: Question,
-    is_mixed: bool,
-    edns: bool,
-    sent_at: Now,
-    /// When the next one is tried; `None` once it was.
-    until: Option<Now>,
-    /// Messages that came instead of its answer.
-    forged: u32,
-    /// Whether it was sent again over a new connection.
-    again: bool,
-}
-
 impl Forwarder {
     /// One that knows nobody.
     pub(super) fn new(chance: Chance) -> Self {
@@ -239,79 +224,6 @@ impl Forwarder {
         *self.waiting.entry(from).or_default() += 1;
         self.flights[at].clients.push(waiting);
         Ok(())
-    }
-
-    /// A message arrived.
-    pub(super) fn receive(&mut self, now: Now, origin: Origin, message: &[u8]) {
-        let Some(id) = wire::u16_at(message, 0) else {
-            return;
-        };
-        let expected = match origin {
-            Origin::Datagram(id) => Some(id),
-            Origin::Stream(server, via) => self
-                .attempts
-                .get(&id)
-                .filter(|attempt| (attempt.server, attempt.via) == (server, via))
-                .map(|_| id),
-        };
-        let Some((expected, attempt)) = expected.and_then(|id| Some((id, self.attempts.get(&id)?)))
-        else {
-            return;
-        };
-        match attempt.judge(expected, message) {
-            Judgement::Answers => self.heard(now, id, message),
-            Judgement::LacksEdns => {
-                let server = attempt.server;
-                if let Some(upstream) = self.upstreams.get_mut(&server) {
-                    upstream.lacks_edns(now);
-                }
-                self.instead(now, id, None);
-            }
-            Judgement::Forged => self.forged(now, expected),
-        }
-    }
-
-    /// The datagram with this id did not get out, or not to anybody.
-    pub(super) fn unreachable(&mut self, now: Now, id: u16) {
-        if let Some(attempt) = self.attempts.get(&id) {
-            let server = attempt.server;
-            self.missed(now, server);
-            self.give_up(now, id);
-        }
-    }
-
-    /// The connection to a server is gone. `was_new` if it had never carried an answer.
-    pub(super) fn broke(&mut self, now: Now, server: ServerId, via: Via, was_new: bool) {
-        let of_it = |(id, attempt): (&u16, &Attempt)| {
-            ((attempt.server, attempt.via) == (server, via)).then_some(*id)
-        };
-        let mut lost: Vec<u16> = self.attempts.iter().filter_map(of_it).collect();
-        lost.sort_unstable();
-        let mut is_miss = was_new;
-        for id in lost {
-            let Some(attempt) = self.attempts.get_mut(&id) else {
-                continue;
-            };
-            // Servers close connections that rest, also in the moment that they are used again.
-            if !was_new && !std::mem::replace(&mut attempt.again, true) {
-                self.resend(id);
-                continue;
-            }
-            let upstream = self.upstreams.get_mut(&server);
-            if let Some(upstream) = upstream
-                && via == Via::Tls
-                && upstream.server.privacy == Privacy::Opportunistic
-            {
-                upstream.lacks_tls(now);
-                is_miss = false;
-                self.instead(now, id, Some(Via::Udp));
-                continue;
-            }
-            if std::mem::take(&mut is_miss) {
-                self.missed(now, server);
-            }
-            self.give_up(now, id);
-        }
     }
 
     /// Does what is due.
@@ -474,180 +386,6 @@ impl Forwarder {
         }
     }
 
-    /// Sends the question to a server, by its usual way or by another.
-    fn launch(&mut self, now: Now, at: usize, server: ServerId, via: Option<Via>) {
-        let Some(upstream) = self.upstreams.get(&server) else {
-            return;
-        };
-        let via = via.unwrap_or_else(|| upstream.via(now));
-        let (edns, patience) = (upstream.has_edns(now), upstream.patience(via));
-        let id = loop {
-            let id = self.chance.id();
-            if !self.attempts.contains_key(&id) {
-                break id;
-            }
-        };
-        let flight = &mut self.flights[at];
-        let mut question = flight.query.question.clone();
-        // Whoever can't give it back is asked in the common way the second time.
-        let is_mixed = self.mix_case && via == Via::Udp && flight.tries <= 1;
-        question.name.make_ascii_lowercase();
-        if is_mixed {
-            mix(&mut question.name, &mut self.chance);
-        }
-        flight.open.push(id);
-        let attempt = Attempt {
-            flight: Some(at),
-            server,
-            via,
-            question,
-            is_mixed,
-            edns,
-            sent_at: now,
-            until: Some(now + patience),
-            forged: 0,
-            again: false,
-        };
-        self.timers.insert((now + patience, Timer::Attempt(id)));
-        self.attempts.insert(id, attempt);
-        self.resend(id);
-    }
-
-    fn resend(&mut self, id: u16) {
-        let Some(attempt) = self.attempts.get(&id) else {
-            return;
-        };
-        let Some(flight) = attempt.flight.and_then(|at| self.flights.get(at)) else {
-            return;
-        };
-        let bytes = message(id, &flight.query, attempt);
-        self.actions.push_back(Action::Send {
-            id,
-            server: attempt.server,
-            via: attempt.via,
-            bytes,
-        });
-    }
-
-    /// An answer that is to be believed.
-    fn heard(&mut self, now: Now, id: u16, message: &[u8]) {
-        let Some(attempt) = self.attempts.get(&id) else {
-            return;
-        };
-        let (server, via, flight) = (attempt.server, attempt.via, attempt.flight);
-        let took = attempt.until.map(|_| now.saturating_sub(attempt.sent_at));
-        if let Some(upstream) = self.upstreams.get_mut(&server) {
-            upstream.heard(took.filter(|_| via == Via::Udp));
-        }
-        let Some(at) = flight else {
-            return self.drop_attempt(id);
-        };
-        match Answer::read(message) {
-            Some(answer) if answer.is_truncated() && via == Via::Udp => {
-                self.instead(now, id, Some(Via::Tcp));
-            }
-            Some(answer) if answer.is_answer() && !answer.is_truncated() => {
-                self.drop_attempt(id);
-                let flight = self.land(at);
-                self.outcomes.push_back(Outcome::Answered {
-                    key: flight.key,
-                    answer,
-                    clients: flight.clients,
-                });
-            }
-            // It can't say, or not so that it makes sense: others may.
-            Some(_) | None => {
-                self.flights[at].order.retain(|other| *other != server);
-                self.flights[at].tries = 0;
-                self.give_up(now, id);
-            }
-        }
-    }
-
-    /// Something came to the socket of a datagram that is no answer to it.
-    fn forged(&mut self, now: Now, id: u16) {
-        let Some(attempt) = self.attempts.get_mut(&id) else {
-            return;
-        };
-        attempt.forged += 1;
-        let is_attack = attempt.forged >= FORGED_MAX && attempt.via == Via::Udp;
-        if let Some(upstream) = self.upstreams.get_mut(&attempt.server) {
-            upstream.forged += 1;
-        }
-        // Somebody guesses: over a connection he has more to guess.
-        if is_attack {
-            self.instead(now, id, Some(Via::Tcp));
-        }
-    }
-
-    /// Asks the same server again, in another way.
-    fn instead(&mut self, now: Now, id: u16, via: Option<Via>) {
-        let Some(attempt) = self.attempts.get(&id) else {
-            return;
-        };
-        let (flight, server) = (attempt.flight, attempt.server);
-        self.drop_attempt(id);
-        if let Some(at) = flight {
-            self.launch(now, at, server, via);
-        }
-    }
-
-    /// Nothing more is to be expected of an attempt.
-    fn give_up(&mut self, now: Now, id: u16) {
-        let flight = self.attempts.get(&id).and_then(|attempt| attempt.flight);
-        self.drop_attempt(id);
-        if let Some(at) = flight {
-            self.advance(now, at);
-        }
-    }
-
-    /// An attempt is not answered in time. It may be yet.
-    fn overdue(&mut self, now: Now, id: u16) {
-        let Some(attempt) = self.attempts.get_mut(&id) else {
-            return;
-        };
-        attempt.until = None;
-        let (server, flight) = (attempt.server, attempt.flight);
-        // Somebody on the way may swallow what is for this port alone.
-        let upstream = self.upstreams.get_mut(&server);
-        if let Some(upstream) = upstream
-            && attempt.via == Via::Tls
-            && upstream.server.privacy == Privacy::Opportunistic
-        {
-            upstream.lacks_tls(now);
-            return match flight {
-                Some(at) => self.launch(now, at, server, Some(Via::Udp)),
-                None => self.drop_attempt(id),
-            };
-        }
-        self.missed(now, server);
-        match flight {
-            Some(at) => self.advance(now, at),
-            None => self.drop_attempt(id),
-        }
-    }
-
-    fn missed(&mut self, now: Now, server: ServerId) {
-        if let Some(upstream) = self.upstreams.get_mut(&server) {
-            upstream.missed(now);
-        }
-    }
-
-    fn drop_attempt(&mut self, id: u16) {
-        let Some(attempt) = self.attempts.remove(&id) else {
-            return;
-        };
-        if let Some(until) = attempt.until {
-            self.timers.remove(&(until, Timer::Attempt(id)));
-        }
-        if let Some(flight) = attempt.flight.and_then(|at| self.flights.get_mut(at)) {
-            flight.open.retain(|open| *open != id);
-        }
-        if attempt.via == Via::Udp {
-            self.actions.push_back(Action::Forget(id));
-        }
-    }
-
     fn late(&mut self, at: usize) {
         let flight = &mut self.flights[at];
         flight.late_at = None;
@@ -701,76 +439,6 @@ impl Forwarder {
     }
 }
 
-/// What a message is to an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Judgement {
-    Answers,
-    Forged,
-    LacksEdns,
-}
-
-impl Attempt {
-    fn judge(&self, id: u16, message: &[u8]) -> Judgement {
-        let flags = wire::u16_at(message, 2).unwrap_or_default();
-        if wire::u16_at(message, 0) != Some(id) || flags & RESPONSE == 0 {
-            return Judgement::Forged;
-        }
-        let is_refusal = [FORMAT_ERROR, NOT_IMPLEMENTED].contains(&(flags & 15)) && self.edns;
-        match wire::question(message) {
-            // Servers of before 1999 give nothing back.
-            None if is_refusal && message.len() == wire::HEADER => Judgement::LacksEdns,
-            None => Judgement::Forged,
-            Some((question, _)) if !self.is_asked(&question) => Judgement::Forged,
-            Some(_) if is_refusal => Judgement::LacksEdns,
-            Some(_) => Judgement::Answers,
-        }
-    }
-
-    fn is_asked(&self, question: &Question) -> bool {
-        let is_name = match self.is_mixed {
-            true => question.name == self.question.name,
-            false => question.name.eq_ignore_ascii_case(&self.question.name),
-        };
-        is_name && (question.kind, question.class) == (self.question.kind, self.question.class)
-    }
-}
-
-fn message(id: u16, query: &Query, attempt: &Attempt) -> Vec<u8> {
-    let mut message = Vec::with_capacity(wire::HEADER + attempt.question.name.len() + 15);
-    let flags = query.echoed() | RECURSION_DESIRED;
-    for field in [id, flags, 1, 0, 0, 0] {
-        message.extend(field.to_be_bytes());
-    }
-    attempt.question.write(&mut message);
-    if attempt.edns {
-        let mut options = Vec::new();
-        if attempt.via == Via::Tls {
-            // All are as long as others, so that their length tells nothing (RFC 8467, 4.1).
-            let used = message.len() + OPT_LENGTH + PADDING_HEADER;
-            let padding = used.next_multiple_of(PADDED_TO) - used;
-            options.extend(PADDING.to_be_bytes());
-            options.extend((padding as u16).to_be_bytes());
-            options.resize(PADDING_HEADER + padding, 0);
-        }
-        wire::append_opt(&mut message, 0, query.is_signed(), &options);
-    }
-    message
-}
-
-/// Changes the case of letters by chance.
-fn mix(name: &mut [u8], chance: &mut Chance) {
-    let (mut bits, mut left) = (0, 0);
-    for byte in name.iter_mut().filter(|byte| byte.is_ascii_alphabetic()) {
-        if left == 0 {
-            (bits, left) = (chance.byte(), 8);
-        }
-        if bits & 1 == 1 {
-            *byte ^= 0x20;
-        }
-        (bits, left) = (bits >> 1, left - 1);
-    }
-}
-
 /// Questions under way at once: a page of a browser has some dozens.
 const FLIGHTS_MAX: usize = 512;
 /// Of all of them together: each may be a socket.
@@ -779,8 +447,6 @@ const ATTEMPTS_MAX: usize = 2048;
 const CLIENTS_MAX: usize = 64;
 /// Of one address.
 const OF_ONE_MAX: usize = 128;
-/// Messages that are no answer, after which an attempt goes by a connection.
-const FORGED_MAX: u32 = 8;
 /// A single server is asked so often.
 const TRIES_MIN: usize = 3;
 const TRIES_MAX: usize = 6;
@@ -788,10 +454,3 @@ const TRIES_MAX: usize = 6;
 const RESOLVE_FOR: Duration = Duration::from_millis(4500);
 /// RFC 8767, 5: the client response timer.
 const STALE_AFTER: Duration = Duration::from_millis(1800);
-
-/// RFC 8467 and RFC 7830.
-const PADDED_TO: usize = 128;
-const PADDING: u16 = 12;
-const PADDING_HEADER: usize = 4;
-/// An EDNS record without options, in bytes.
-const OPT_LENGTH: usize = 11;
