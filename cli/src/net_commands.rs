@@ -82,6 +82,17 @@ enum NetCommand {
     Uplinks,
     /// The rules of the packet filter
     Firewall,
+    /// Whom the box asks for the time; without servers, what came of it
+    Time {
+        /// Servers by address or name; `usual` for the usual ones, `none` for none but a router's
+        #[arg(num_args = 0..=8)]
+        servers: Vec<String>,
+    },
+    /// Whether machines on the box's own networks may ask it for names
+    Lan {
+        /// Whether they may
+        wanted: Switch,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -117,6 +128,12 @@ struct Wait {
     /// How long the change waits to be confirmed, in seconds, 10 to 600
     #[arg(long, default_value_t = 90)]
     seconds: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -169,12 +186,26 @@ pub(crate) fn run(arguments: &NetArguments) -> Result<(), NetError> {
             "The settings of before are in force.\n".to_owned()
         }),
         NetCommand::Leases => (part(status()?, &["leases"]), show::leases),
-        NetCommand::Dns => (part(status()?, &["dns", "domain", "search"]), show::dns),
+        NetCommand::Dns => (
+            part(status()?, &["dns", "domain", "search", "lan"]),
+            show::dns,
+        ),
         NetCommand::Route => (part(status()?, &["links", "gateway"]), show::route),
         NetCommand::Uplinks => {
             let fields = ["uplinks", "metrics", "bound", "made"];
             (part(status()?, &fields), show::uplinks)
         }
+        NetCommand::Time { servers } if servers.is_empty() => {
+            (part(status()?, &["time", "findings"]), show::time)
+        }
+        NetCommand::Time { servers } => (
+            call("net.general", json!({ "time": time(servers) }))?,
+            |_| HOLDS.to_owned(),
+        ),
+        NetCommand::Lan { wanted } => (
+            call("net.general", json!({ "lan": *wanted == Switch::On }))?,
+            |_| HOLDS.to_owned(),
+        ),
         NetCommand::Firewall => (part(status()?, &["firewall"]), show::firewall),
     };
     let text = match arguments.json {
@@ -220,6 +251,17 @@ fn params(set: &SetArguments) -> Value {
     }
     params
 }
+
+/// What the API takes for these servers.
+fn time(servers: &[String]) -> Value {
+    match servers {
+        [one] if one == "usual" => Value::Null,
+        [one] if one == "none" => json!([]),
+        servers => json!(servers),
+    }
+}
+
+const HOLDS: &str = "It holds from now on.\n";
 
 /// The fields of `value` that are asked for.
 fn part(mut value: Value, fields: &[&str]) -> Value {
@@ -288,6 +330,21 @@ mod tests {
         ] {
             assert!(parsed(line).is_ok(), "{line}");
         }
+    }
+
+    #[test]
+    fn time_servers_are_said_by_address_name_or_word() {
+        let said = |line: &str| match parsed(line).unwrap().command {
+            NetCommand::Time { servers } => time(&servers),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(said("time usual"), json!(null));
+        assert_eq!(said("time none"), json!([]));
+        assert_eq!(
+            said("time 192.0.2.1 a.example"),
+            json!(["192.0.2.1", "a.example"])
+        );
+        assert!(parsed("lan on").is_ok() && parsed("lan").is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the kernel's command line tells PID 1 (kernel doc `admin-guide/kernel-parameters`).
 
-use std::net::IpAddr;
+use netstack::net::TimeServer;
 
 /// The settings of this boot, from `/proc/cmdline`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,8 +13,9 @@ pub struct Cmdline {
     pub keeps_nothing: bool,
     /// `pilot.name=NAME`: the host name on the very first boot.
     pub name: Option<String>,
-    /// `pilot.time=ADDRESS,ADDRESS`: time servers beside those that DHCP names.
-    pub time_servers: Vec<IpAddr>,
+    /// `pilot.time=SERVER,SERVER`: time servers beside those that DHCP names, by address or name,
+    /// for an owner who has set none.
+    pub time_servers: Vec<TimeServer>,
 }
 
 /// How data is reached.
@@ -105,8 +106,8 @@ mod tests {
         let elsewhere = Cmdline::parse("pilot.data=mounted pilot.keep=none");
         assert_eq!(elsewhere.data, Data::Mounted);
         assert!(elsewhere.keeps_nothing);
-        let timed = Cmdline::parse("pilot.time=192.0.2.1,no.such.address,2001:db8::1");
-        let servers = ["192.0.2.1", "2001:db8::1"].map(|it| it.parse::<IpAddr>().unwrap());
+        let timed = Cmdline::parse("pilot.time=192.0.2.1,no_server,2001:db8::1,time.example");
+        let servers = ["192.0.2.1", "2001:db8::1", "time.example"].map(|it| it.parse().unwrap());
         assert_eq!(timed.time_servers, servers);
     }
 

@@ -28,7 +28,13 @@ use std::{
     time::Duration,
 };
 
-use supervise::{control::Power, log_query, network::Wish, status::BoxStatus, unit::UnitName};
+use supervise::{
+    control::Power,
+    log_query,
+    network::{GeneralSetting, Wish},
+    status::BoxStatus,
+    unit::UnitName,
+};
 
 use self::session::Session;
 use crate::spares::Spares;
@@ -83,6 +89,8 @@ pub enum Order {
 pub enum NetOrder {
     /// Keep the change that waits.
     Confirm,
+    /// Set something of the time or of names.
+    General(GeneralSetting),
     /// Undo the change that waits.
     Rollback,
     /// Change a setting; undone by itself unless it is confirmed.

@@ -2,7 +2,7 @@
 //!
 //! The helper reads and writes the partition (two checksummed copies); here is what is in it.
 
-use netstack::net::{AddressSecret, settings::Settings};
+use netstack::net::{AddressSecret, General, settings::Settings};
 use serde::{Deserialize, Serialize};
 
 /// The content of the `keep` partition. What is added comes behind it, so that each version reads
@@ -26,6 +26,9 @@ pub struct Keep {
     /// How the network is set; behind all else.
     #[serde(skip)]
     pub network: KeptNetwork,
+    /// What is set of the time and of names; behind that.
+    #[serde(skip)]
+    pub general: General,
 }
 
 /// How the network is set.
@@ -49,8 +52,12 @@ impl Keep {
             let (network, rest) = postcard::take_from_bytes(rest)?;
             (settings.links, keep.network.unconfirmed) = network;
             if !rest.is_empty() {
-                let more = postcard::from_bytes(rest)?;
-                (settings.made, settings.metrics, settings.services) = more;
+                let (general, rest) = postcard::take_from_bytes(rest)?;
+                keep.general = general;
+                if !rest.is_empty() {
+                    let more = postcard::from_bytes(rest)?;
+                    (settings.made, settings.metrics, settings.services) = more;
+                }
             }
         }
         Ok(keep)
@@ -62,6 +69,7 @@ impl Keep {
         let settings = &self.network.settings;
         let network = (&settings.links, self.network.unconfirmed);
         let bytes = bytes.and_then(|bytes| postcard::to_extend(&network, bytes));
+        let bytes = bytes.and_then(|bytes| postcard::to_extend(&self.general, bytes));
         let more = (&settings.made, &settings.metrics, &settings.services);
         let bytes = bytes.and_then(|bytes| postcard::to_extend(&more, bytes));
         bytes.expect("plain data always has a postcard form")
@@ -123,10 +131,14 @@ mod tests {
         let link = ("eth0".to_owned(), netstack::net::Addressing::Unmanaged);
         keep.network.settings.links.extend([link]);
         keep.network.unconfirmed = true;
-        // As written by a version that knew of links alone.
+        // As written by versions that knew of links alone, and then of the time.
         let network = (&keep.network.settings.links, true);
-        let older = postcard::to_extend(&network, old).unwrap();
-        assert_eq!(Keep::from_bytes(&older).unwrap(), keep);
+        let of_before = postcard::to_extend(&network, old).unwrap();
+        assert_eq!(Keep::from_bytes(&of_before).unwrap(), keep);
+        keep.general.lan = true;
+        keep.general.time = Some(netstack::net::TimeServer::usual());
+        let of_before = postcard::to_extend(&keep.general, of_before).unwrap();
+        assert_eq!(Keep::from_bytes(&of_before).unwrap(), keep);
         let metric = ("eth0".to_owned(), 50);
         keep.network.settings.metrics.extend([metric]);
         let new = keep.to_bytes();

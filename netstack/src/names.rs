@@ -13,7 +13,7 @@
 //! | `zone` | what is published, as records |
 
 mod command;
-mod dns;
+pub(crate) mod dns;
 mod engine;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing {

@@ -40,6 +40,7 @@ mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod gateway;
+mod general;
 mod inet6;
 mod kernel;
 mod linklocal;
@@ -66,9 +67,10 @@ mod uplink;
 
 pub use self::{
     config::{
-        Addressing, Bound, Bridge, Clock, Forward, Made, NetConfig, Otherwise, TimeConfig,
-        Transport,
+        Addressing, Bound, Bridge, Clock, Forward, Made, NetConfig, NoTimeServer, Otherwise,
+        TimeConfig, TimeServer, Transport,
     },
+    general::{General, UnfitServers},
     privacy::AddressSecret,
     status::{
         FilterStatus, LeaseStatus, LinkStatus, NetStatus, ServicesStatus, TimeServerStatus,

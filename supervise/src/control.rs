@@ -22,7 +22,7 @@ use rustix::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    network::{ChangeTaken, NotConfirmed, Wish},
+    network::{ChangeTaken, GeneralSetting, NotConfirmed, Wish},
     status::{BoxStatus, Notice, ResolverStatus},
     unit::{Exit, UnitInfo, UnitName},
 };
@@ -151,6 +151,13 @@ pub enum Request {
         from: Option<IpAddr>,
         /// What the change's client was given.
         token: Secret,
+    },
+    /// Manager: set something of the time or of names. Answered by [`Event::Acted`].
+    SetGeneral {
+        /// Comes back in the answer.
+        id: u64,
+        /// What is to be.
+        setting: GeneralSetting,
     },
     /// Manager: undo the change that waits. Answered by [`Event::Acted`].
     UndoNetwork {

@@ -72,6 +72,16 @@ pub struct Binding {
     pub only: bool,
 }
 
+/// What can be set of the time and of names. It holds at once, as it cuts nobody off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GeneralSetting {
+    /// Whether machines on the box's own networks may ask its name server.
+    Lan(bool),
+    /// Whom to ask for the time, by address or name, beside those that routers name; none for the
+    /// usual ones.
+    Time(Option<Vec<String>>),
+}
+
 /// A change that was taken, for the client who asked for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeTaken {
@@ -134,6 +144,12 @@ pub struct NetworkStatus {
     pub search: Vec<String>,
     /// The rules of the packet filter, one a line.
     pub firewall: Vec<String>,
+    /// Whether machines on the box's own networks may ask its name server.
+    pub lan: bool,
+    /// Whom its owner has the box ask for the time; none for the usual ones.
+    pub time: Option<Vec<String>>,
+    /// Whether time servers have confirmed the clock of late.
+    pub clock_is_right: bool,
 }
 
 /// A change that waits.
@@ -217,6 +233,20 @@ impl Verdict {
             Self::Care => "care",
             Self::Unknown => "unknown",
             Self::Works => "works",
+        }
+    }
+}
+
+impl std::fmt::Display for GeneralSetting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Lan(true) => f.write_str("names are answered for on the box's own networks"),
+            Self::Lan(false) => f.write_str("names are answered for on the box alone"),
+            Self::Time(None) => f.write_str("the time is from the usual servers"),
+            Self::Time(Some(servers)) if servers.is_empty() => {
+                f.write_str("the time is from nobody but those that routers name")
+            }
+            Self::Time(Some(servers)) => write!(f, "the time is from {}", servers.join(", ")),
         }
     }
 }

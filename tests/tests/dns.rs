@@ -336,6 +336,9 @@ impl Lab {
             services: vec![("photos".to_owned(), Ipv4Addr::new(10, 77, 0, 2))],
             named: vec![ROUTER.into()],
             addresses: vec![(BOX.into(), 24)],
+            hostname: "otter".to_owned(),
+            sites: vec!["photos".to_owned()],
+            clock_is_right: true,
         }
     }
 

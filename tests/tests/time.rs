@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use netstack::net::{
-    Addressing, Clock, NetConfig, NetStatus, TimeConfig, TimeServerStatus, TimeSource,
+    Addressing, Clock, NetConfig, NetStatus, TimeConfig, TimeServer, TimeServerStatus, TimeSource,
 };
 use tests::netns::{Dnsmasq, Machine, Net, Watch, lacks, until};
 
@@ -50,7 +50,8 @@ fn config(clock: Clock, servers: &[IpAddr]) -> NetConfig {
     let mut config = NetConfig {
         bridge: None,
         time: TimeConfig {
-            servers: servers.to_vec(),
+            servers: servers.iter().copied().map(TimeServer::Address).collect(),
+            fallback: Vec::new(),
             clock,
         },
         ..NetConfig::default()
@@ -113,6 +114,45 @@ impl Drop for Chronyd {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.folder));
     }
+}
+
+/// A real name server.
+struct Zone(Watch);
+
+impl Zone {
+    /// It knows these names alone.
+    fn start(machine: &Machine, address: &str, names: &[(&str, u8)]) -> Result<Self> {
+        let records = names
+            .iter()
+            .map(|(name, last)| format!(" --host-record={name},192.168.50.{last}"));
+        let daemon = machine.watch(&format!(
+            "dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts \
+             --user=root --pid-file= --bind-interfaces --listen-address={address} --log-queries \
+             --log-facility=- --local=/test/ --local-ttl=1{}",
+            records.collect::<String>()
+        ))?;
+        let zone = Self(daemon);
+        until(SOON, || zone.log().contains("started, ")).with_context(|| zone.log())?;
+        Ok(zone)
+    }
+
+    fn log(&self) -> String {
+        self.0.so_far()
+    }
+}
+
+/// A box whose clock is ten years behind, and which asks servers with these names if nobody else.
+fn by_name(names: &[&str]) -> NetConfig {
+    let clock = Clock::Own(-i64::try_from(TEN_YEARS.as_nanos()).unwrap_or_default());
+    let mut config = config(clock, &[]);
+    let names = names
+        .iter()
+        .map(|name| TimeServer::Name((*name).to_owned()));
+    config.time.fallback = names.collect();
+    if let Some(Addressing::Static { dns, .. }) = config.links.get_mut("up0") {
+        dns.push(at(1));
+    }
+    config
 }
 
 fn at(last: u8) -> IpAddr {
@@ -267,6 +307,99 @@ fn two_that_contradict_one_another_move_nothing_until_a_third_decides() {
 }
 
 #[test]
+fn servers_are_found_by_name_where_nobody_names_others() {
+    test(
+        "servers_are_found_by_name_where_nobody_names_others",
+        || {
+            let lab = Lab::new()?;
+            let _running: Vec<Chronyd> = [11, 12, 13]
+                .into_iter()
+                .map(|last| Chronyd::start(&lab.router, at(last), None))
+                .collect::<Result<_>>()?;
+            let names = ["0.pool.test", "1.pool.test", "none.test"];
+            let mut net = Net::start(&lab.the_box, by_name(&names))?;
+            net.wait_for("names that nobody knows", SOON, |status| {
+                status.time.unknown == names
+            })?;
+            // One of the two has more addresses.
+            let known = [
+                ("0.pool.test", 11),
+                ("1.pool.test", 12),
+                ("1.pool.test", 13),
+            ];
+            let _zone = Zone::start(&lab.router, ROUTER, &known)?;
+            let moved = moved(&mut net, "agreement of all", |status| {
+                let time = &status.time;
+                time.synchronised
+                    && time.servers.len() == 3
+                    && time.servers.iter().all(|it| it.agrees)
+            })?;
+            ensure_moved(moved, i64::try_from(TEN_YEARS.as_secs())?, &net)?;
+            let time = &net.latest.time;
+            ensure!(time.unknown == ["none.test"], "{time:#?}");
+            for (last, name) in [
+                (11, "0.pool.test"),
+                (12, "1.pool.test"),
+                (13, "1.pool.test"),
+            ] {
+                let server = server(&net.latest, at(last))?;
+                ensure!(server.name.as_deref() == Some(name), "{server:?}");
+                ensure!(server.source == TimeSource::Fallback, "{server:?}");
+            }
+            // What its owner names comes in place of what nobody chose.
+            let mut own = by_name(&names);
+            own.time.servers = vec![TimeServer::Name("1.pool.test".to_owned())];
+            net.handle.configure(own)?;
+            net.wait_for("the owner's servers alone", SOON, |status| {
+                let servers = &status.time.servers;
+                let is_own = |it: &TimeServerStatus| it.source == TimeSource::Configured;
+                servers.len() == 2 && servers.iter().all(is_own)
+            })
+        },
+    );
+}
+
+#[test]
+fn the_box_asks_its_own_name_server_first() {
+    test("the_box_asks_its_own_name_server_first", || {
+        let lab = Lab::new()?;
+        let _chronyd = Chronyd::start(&lab.router, at(11), None)?;
+        let zone = Zone::start(&lab.router, ROUTER, &[("0.pool.test", 12)])?;
+        lab.the_box.run("ip link set lo up")?;
+        let _own = Zone::start(&lab.the_box, "127.0.0.1", &[("0.pool.test", 11)])?;
+        let mut net = Net::start(&lab.the_box, by_name(&["0.pool.test"]))?;
+        net.wait_for("right time", SOON, |status| status.time.synchronised)?;
+        server(&net.latest, at(11))?;
+        ensure!(!zone.log().contains("query["), "{}", zone.log());
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "a lookup is repeated after a minute"]
+fn a_name_whose_servers_are_all_gone_is_looked_up_again() {
+    test(
+        "a_name_whose_servers_are_all_gone_is_looked_up_again",
+        || {
+            let lab = Lab::new()?;
+            let zone = Zone::start(&lab.router, ROUTER, &[("0.pool.test", 11)])?;
+            let _chronyd = Chronyd::start(&lab.router, at(13), None)?;
+            let mut net = Net::start(&lab.the_box, by_name(&["0.pool.test"]))?;
+            net.wait_for("a server that is none", SOON, |status| {
+                let mut servers = status.time.servers.iter();
+                servers
+                    .any(|it| it.address == at(11) && it.verdict.starts_with("It can't be reached"))
+            })?;
+            drop(zone);
+            let _zone = Zone::start(&lab.router, ROUTER, &[("0.pool.test", 13)])?;
+            net.wait_for("right time", 3 * SOON, |status| status.time.synchronised)?;
+            server(&net.latest, at(13))?;
+            Ok(())
+        },
+    );
+}
+
+#[test]
 fn servers_beyond_the_turn_of_2036_are_understood() {
     test("servers_beyond_the_turn_of_2036_are_understood", || {
         let lab = Lab::new()?;
@@ -305,3 +438,5 @@ fn a_server_that_comes_late_is_found_and_one_that_goes_is_told_of() {
 /// What takes seconds on a quiet machine.
 const SOON: Duration = Duration::from_secs(180);
 const TEN_YEARS: Duration = Duration::from_secs(3652 * 86_400);
+/// The router as a name server.
+const ROUTER: &str = "192.168.50.1";

@@ -11,7 +11,7 @@ use std::{
 
 use supervise::{
     control::{Power, Secret},
-    network::{Change, ChangeTaken, Finding, Verdict, Wish},
+    network::{Change, ChangeTaken, Finding, GeneralSetting, Verdict, Wish},
     status::{
         BoxStatus, DataState, GuardEvent, LinkSummary, NetSummary, Notice, NoticeLevel,
         StepOutcome, StepReport,
@@ -212,6 +212,17 @@ impl Host for Demo {
             }
         });
         Box::pin(async { Ok(true) })
+    }
+
+    fn set_general(&self, setting: GeneralSetting) -> Asked<'_, ()> {
+        self.change(|snapshot| {
+            let network = &mut snapshot.status.network;
+            match setting {
+                GeneralSetting::Lan(lan) => network.lan = lan,
+                GeneralSetting::Time(time) => network.time = time,
+            }
+        });
+        Box::pin(async { Ok(()) })
     }
 
     fn undo_network(&self) -> Asked<'_, ()> {

@@ -5,7 +5,7 @@ use std::{fmt, future::Future, os::fd::OwnedFd, pin::Pin, sync::Arc, time::Durat
 use serde::{Deserialize, Serialize};
 use supervise::{
     control::{Power, Secret},
-    network::{ChangeTaken, Wish},
+    network::{ChangeTaken, GeneralSetting, Wish},
     status::BoxStatus,
     unit::UnitName,
 };
@@ -25,6 +25,9 @@ pub trait Host: Send + Sync + 'static {
     /// Changes a setting of `link`, which may be a service. In a moment; for `seconds` at most,
     /// unless it is confirmed.
     fn set_network(&self, link: String, wish: Wish, seconds: u64) -> Asked<'_, ChangeTaken>;
+
+    /// Sets something of the time or of names, at once.
+    fn set_general(&self, setting: GeneralSetting) -> Asked<'_, ()>;
 
     /// Keeps the change whose token this is; whether that outlives a reboot.
     fn confirm_network(&self, token: Secret) -> Asked<'_, bool>;

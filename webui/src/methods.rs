@@ -22,7 +22,7 @@ mod init;
 pub(crate) mod net;
 mod params;
 
-use net::{ConfirmParams, SetParams};
+use net::{ConfirmParams, GeneralParams, SetParams};
 use params::{
     HOW, ID, LINES, LogParams, Param, PowerParams, ROLE, RoleParams, ServiceParams, UNIT,
 };
@@ -50,6 +50,7 @@ enum Action {
     Logs,
     Metrics,
     NetConfirm,
+    NetGeneral,
     NetRollback,
     NetSet,
     NetStatus,
@@ -99,6 +100,12 @@ impl Method {
                 let confirmed = host.confirm_network(Secret(token));
                 let lasts = waited(confirmed).await?;
                 Ok(json!({ "outlivesReboot": lasts }))
+            }
+            Action::NetGeneral => {
+                for setting in read::<GeneralParams>(params)?.settings() {
+                    waited(host.set_general(setting)).await?;
+                }
+                Ok(json!(true))
             }
             Action::NetRollback => {
                 waited(host.undo_network()).await?;
@@ -306,6 +313,13 @@ const METHODS: &[Method] = &[
         Action::NetSet,
     ),
     change(
+        "net.general",
+        "Sets whom the box asks for the time, and whether its own networks may ask it for names; \
+         at once.",
+        &[params::TIME, params::LAN],
+        Action::NetGeneral,
+    ),
+    change(
         "net.confirm",
         "Keeps the change of the network that this token belongs to.",
         &[params::TOKEN],
@@ -372,7 +386,8 @@ mod tests {
         assert_eq!(listed.len(), METHODS.len());
         for method in listed {
             for param in method["params"].as_array().unwrap() {
-                assert!(param["schema"]["type"].is_string(), "{method}");
+                let kind = &param["schema"]["type"];
+                assert!(kind.is_string() || kind.is_array(), "{method}");
             }
         }
     }

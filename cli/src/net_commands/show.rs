@@ -96,7 +96,28 @@ pub(super) fn dns(status: &Value) -> String {
     for domain in list(&status["search"]) {
         let _ = writeln!(text, "search     {}", word(domain));
     }
-    or(text, "No name server is known.\n")
+    let text = or(text, "No name server is known.\n");
+    text + match status["lan"] == true {
+        true => "asked by   services, and machines on the server's own networks\n",
+        false => "asked by   services\n",
+    }
+}
+
+/// Who is asked for the time, and what came of it.
+pub(super) fn time(status: &Value) -> String {
+    let mut text = String::new();
+    let findings = list(&status["findings"]).iter();
+    for finding in findings.filter(|finding| finding["about"] == "time") {
+        let (verdict, evidence) = (word(&finding["verdict"]), word(&finding["evidence"]));
+        let _ = writeln!(text, "{verdict:<10} {evidence}");
+    }
+    let servers: Vec<_> = list(&status["time"]).iter().map(word).collect();
+    let set = match (status["time"].is_array(), servers.as_slice()) {
+        (false, _) => "the usual servers".to_owned(),
+        (true, []) => "none but those that routers name".to_owned(),
+        (true, servers) => servers.join(", "),
+    };
+    text + &format!("set        {set}\n")
 }
 
 /// Addresses and the gateway.
@@ -241,7 +262,8 @@ mod tests {
 
     #[test]
     fn an_answer_without_anything_in_it_is_borne() {
-        let shown: [fn(&Value) -> String; 6] = [status, leases, dns, route, firewall, confirmed];
+        let shown: [fn(&Value) -> String; 7] =
+            [status, leases, dns, route, firewall, confirmed, time];
         for show in shown {
             assert!(show(&json!({})).ends_with('\n'));
         }

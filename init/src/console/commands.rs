@@ -35,6 +35,7 @@ pub(crate) enum NetView {
     Leases,
     Route,
     Status,
+    Time,
 }
 
 /// Understands a line; `None` if it is blank.

@@ -108,9 +108,10 @@ impl Publisher {
         let config = match event {
             Event::Names(bytes) => match postcard::from_bytes::<DnsConfig>(bytes) {
                 Ok(config) => DnsConfig {
-                    named: self.dns.named.clone(),
-                    addresses: self.dns.addresses.clone(),
-                    ..config
+                    settings: config.settings,
+                    bridge: config.bridge,
+                    services: config.services,
+                    ..self.dns.clone()
                 },
                 Err(e) => {
                     supervise::error!("the name server's configuration does not parse: {e}");
@@ -122,9 +123,15 @@ impl Publisher {
                 DnsConfig {
                     named: status.net.dns.clone(),
                     addresses: links.flat_map(|link| link.addresses.clone()).collect(),
+                    hostname: status.hostname.clone(),
+                    clock_is_right: status.network.clock_is_right,
                     ..self.dns.clone()
                 }
             }
+            Event::Door(_) => DnsConfig {
+                sites: self.services.iter().map(|site| site.id.clone()).collect(),
+                ..self.dns.clone()
+            },
             _ => return,
         };
         self.dns_told &= self.dns == config;

@@ -8,7 +8,7 @@ use std::{
 use services::registry::Desired;
 use supervise::{
     control::{Event, Power, Request, Secret},
-    network::{self, ChangeTaken},
+    network::{self, ChangeTaken, GeneralSetting},
     unit::UnitName,
 };
 use tokio::sync::{mpsc, watch};
@@ -156,6 +156,16 @@ impl webui::Host for Desk {
             };
             match self.questions.ask(&self.link, ask).await? {
                 Event::NetworkConfirmed { result, .. } => result.map_err(|e| e.to_string()),
+                _ => Err(OTHER.to_owned()),
+            }
+        })
+    }
+
+    fn set_general(&self, setting: GeneralSetting) -> Asked<'_, ()> {
+        Box::pin(async move {
+            let ask = |id| Request::SetGeneral { id, setting };
+            match self.questions.ask(&self.link, ask).await? {
+                Event::Acted { result, .. } => result,
                 _ => Err(OTHER.to_owned()),
             }
         })

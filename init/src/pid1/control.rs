@@ -97,6 +97,10 @@ impl Pid1 {
                 self.set_network(id, link, wish, seconds, now);
                 Ok(())
             }
+            (Role::Manager, Request::SetGeneral { id, setting }) => {
+                self.set_general(id, setting);
+                Ok(())
+            }
             (Role::Manager, Request::UndoNetwork { id }) => {
                 self.undo_network(id);
                 Ok(())

@@ -33,6 +33,7 @@ impl Pid1 {
     fn start_keep_write(&mut self, device: &str) {
         self.raise_floor(super::now());
         self.keep.network = self.changes.kept();
+        self.keep.general = self.changes.general.clone();
         let mut seed = vec![0; 32];
         if rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::NONBLOCK).is_ok() {
             self.keep.seed = seed;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use netstack::net::{
-    Addressing, Bridge, Made, Otherwise,
+    Addressing, Bridge, General, Made, Otherwise, TimeServer,
     settings::{self, Settings, Surroundings, Unfit},
     transaction::{self, End, Token, Transaction, Turn, Unconfirmed},
 };
@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use supervise::{
     control::{Event, Secret},
     network::{
-        Binding, Change, ChangeTaken, LinkSetting, MadeLink, NetworkStatus, NotConfirmed, Wish,
+        Binding, Change, ChangeTaken, GeneralSetting, LinkSetting, MadeLink, NetworkStatus,
+        NotConfirmed, Wish,
     },
 };
 
@@ -34,6 +35,8 @@ pub(super) struct NetChanges {
     /// Who is answered once `keep` has what was confirmed.
     unanswered: Vec<(Role, u64)>,
     wrong: WrongTries,
+    /// What needs no confirmation.
+    pub(super) general: General,
     /// Whether `net` has not taken what it was last told.
     pub(super) untold: bool,
 }
@@ -43,6 +46,7 @@ pub(super) struct NetChanges {
 pub(super) struct ChangesRecord<'a> {
     transaction: Cow<'a, Transaction>,
     unanswered: Cow<'a, [(Role, u64)]>,
+    general: Cow<'a, General>,
 }
 
 impl NetChanges {
@@ -74,6 +78,7 @@ impl NetChanges {
         ChangesRecord {
             transaction: Cow::Borrowed(&self.transaction),
             unanswered: Cow::Borrowed(&self.unanswered),
+            general: Cow::Borrowed(&self.general),
         }
     }
 
@@ -82,6 +87,7 @@ impl NetChanges {
         Self {
             transaction: record.transaction.into_owned().resumed(now),
             unanswered: record.unanswered.into_owned(),
+            general: record.general.into_owned(),
             ..Self::default()
         }
     }
@@ -111,6 +117,8 @@ impl NetChanges {
                 until: now + waiting.left,
             }),
             last: self.transaction.last().map(ended),
+            lan: self.general.lan,
+            time: self.general.time.as_ref().map(|servers| spelt(servers)),
             ..NetworkStatus::default()
         }
     }
@@ -132,6 +140,8 @@ impl NetChanges {
             .propose(now, link, settings, token, wait);
         taken.expect("nothing waits");
         changes.unanswered.push((Role::Front, 3));
+        changes.general.lan = true;
+        changes.general.time = Some(TimeServer::usual());
         changes
     }
 }
@@ -141,6 +151,7 @@ impl Pid1 {
     pub(super) fn begin_network_settings(&mut self) {
         let kept = self.keep.network.clone();
         self.changes.transaction = Transaction::new(kept.settings);
+        self.changes.general = self.keep.general.clone();
         if kept.unconfirmed {
             self.trouble.push(publish::care(UNCONFIRMED.to_owned()));
             self.write_keep();
@@ -182,6 +193,12 @@ impl Pid1 {
         }
     }
 
+    /// Sets something of the time or of names.
+    pub(super) fn set_general(&mut self, id: u64, setting: GeneralSetting) {
+        let result = self.take_general(setting);
+        self.tell(Role::Manager, Event::Acted { id, result }, vec![]);
+    }
+
     /// Undoes the change that waits.
     pub(super) fn undo_network(&mut self, id: u64) {
         let result = self.undo();
@@ -202,6 +219,11 @@ impl Pid1 {
                     "It is in force in a moment, and undone in {} s unless you say `net confirm`.",
                     wait.as_secs()
                 ))
+            }
+            NetOrder::General(setting) => {
+                let said = setting.to_string();
+                self.take_general(setting)?;
+                Ok(format!("It holds from now on: {said}."))
             }
             NetOrder::Confirm if self.changes.transaction.confirm_here() => {
                 self.network_settled();
@@ -272,6 +294,25 @@ impl Pid1 {
             applies_in: transaction::GRACE.as_secs(),
             addresses,
         })
+    }
+
+    fn take_general(&mut self, setting: GeneralSetting) -> Result<(), String> {
+        let said = setting.to_string();
+        let general = &mut self.changes.general;
+        match setting {
+            GeneralSetting::Lan(lan) => general.lan = lan,
+            GeneralSetting::Time(None) => general.time = None,
+            GeneralSetting::Time(Some(words)) => {
+                let servers = General::time_servers(&words).map_err(|e| e.to_string())?;
+                general.time = Some(servers);
+            }
+        }
+        supervise::info!("{said}, as the owner wants");
+        self.configure_net();
+        self.open_names();
+        self.write_keep();
+        self.changed();
+        Ok(())
     }
 
     fn try_confirm(
@@ -492,6 +533,10 @@ fn setting(addressing: &Addressing) -> LinkSetting {
         },
         Addressing::Unmanaged => LinkSetting::Unmanaged,
     }
+}
+
+fn spelt(servers: &[TimeServer]) -> Vec<String> {
+    servers.iter().map(ToString::to_string).collect()
 }
 
 fn ended(end: End) -> String {

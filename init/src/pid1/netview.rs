@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use netstack::net::{FilterStatus, NetStatus, TimeServerStatus, UplinkStatus};
+use netstack::net::{FilterStatus, NetStatus, ServicesStatus, TimeServerStatus, UplinkStatus};
 use supervise::{
-    network::{Finding, Lease, NetworkStatus, Uplink, Verdict},
+    network::{Change, Finding, Lease, NetworkStatus, Uplink, Verdict},
     status::{LinkSummary, NetSummary, ResolverServer, ResolverStatus},
 };
 
@@ -17,20 +17,22 @@ impl Pid1 {
     /// The network as it is set and as it is.
     pub(super) fn network_status(&self, now: Duration) -> NetworkStatus {
         let seen = &self.net_seen;
+        let set = self.changes.status(now);
         NetworkStatus {
-            findings: self.network_findings(now),
+            findings: self.network_findings(set.change.as_ref()),
             leases: seen.links.iter().filter_map(lease).collect(),
             ntp: seen.ntp.clone(),
             domain: seen.domain.clone(),
             search: seen.search.clone(),
             uplinks: seen.uplinks.iter().map(uplink).collect(),
-            firewall: seen.services.rules.clone(),
-            ..self.changes.status(now)
+            firewall: firewall(&seen.services),
+            clock_is_right: seen.time.synchronised,
+            ..set
         }
     }
 
     /// In the order in which to look: what is above must work for what is below.
-    fn network_findings(&self, now: Duration) -> Vec<Finding> {
+    fn network_findings(&self, change: Option<&Change>) -> Vec<Finding> {
         let net = &self.net;
         let mut findings = links(net);
         findings.push(gateway(net.gateway, || {
@@ -46,12 +48,13 @@ impl Pid1 {
         findings.extend(cautions.map(|text| finding("dhcp", Verdict::Care, text.clone())));
         let problems = self.net_seen.problems.iter();
         findings.extend(problems.map(|text| finding("network", Verdict::Broken, text.clone())));
-        if let FilterStatus::Pending = self.net_seen.services.filter {
+        let services = &self.net_seen.services;
+        if [&services.filter, &services.guard].contains(&&FilterStatus::Pending) {
             let text = "The packet filter is being put in force.".to_owned();
             findings.push(finding("firewall", Verdict::Unknown, text));
         }
-        if let Some(change) = self.changes.status(now).change {
-            let (link, wish) = (change.link, change.wish);
+        if let Some(change) = change {
+            let (link, wish) = (&change.link, &change.wish);
             let text =
                 format!("{link} is to be {wish}: undone by itself unless it is confirmed in time.");
             findings.push(finding("change", Verdict::Care, text));
@@ -64,12 +67,12 @@ impl Pid1 {
         let time = &self.net_seen.time;
         let (agree, differ): (Vec<_>, Vec<_>) = time.servers.iter().partition(|one| one.agrees);
         let spelt = |servers: &[&TimeServerStatus]| {
-            let said = |one: &&TimeServerStatus| format!("{}: {}", one.address, one.verdict);
+            let said = |one: &&TimeServerStatus| format!("{}: {}", server(one), one.verdict);
             servers.iter().map(said).collect::<Vec<_>>().join("; ")
         };
         let (verdict, text) = if time.synchronised {
-            let right: Vec<_> = agree.iter().map(|one| one.address).collect();
-            let right = spelt_addresses(&right);
+            let right: Vec<_> = agree.iter().map(|one| server(one)).collect();
+            let right = right.join(", ");
             match differ.as_slice() {
                 [] => (Verdict::Works, format!("The clock goes by {right}.")),
                 differ => {
@@ -83,6 +86,10 @@ impl Pid1 {
         } else if unix_now() < self.keep.clock_floor.max(EARLIEST) {
             let text = "The clock is wrong: it says a time that is long past.";
             (Verdict::Broken, text.to_owned())
+        } else if time.servers.is_empty() && !time.unknown.is_empty() {
+            let names = time.unknown.join(", ");
+            let text = format!("The clock is not confirmed: {names} has no address that is known.");
+            (Verdict::Care, text)
         } else if time.servers.is_empty() {
             let text = "The clock has been compared with none: no time server is known.";
             (Verdict::Unknown, text.to_owned())
@@ -192,6 +199,21 @@ fn uplinks(uplinks: &[UplinkStatus]) -> Vec<Finding> {
     let text = |uplink: &UplinkStatus| format!("{}: {}", uplink.link, uplink.why);
     let first = first.map(|uplink| finding("uplink", verdict, text(uplink)));
     first.into_iter().collect()
+}
+
+/// The tables in force, as `nft list ruleset` shows them.
+fn firewall(services: &ServicesStatus) -> Vec<String> {
+    let tables = [
+        ("table inet pilot {", &services.rules),
+        ("table netdev pilot {", &services.guard_rules),
+    ];
+    let in_force = tables.iter().filter(|(_, rules)| !rules.is_empty());
+    let lines = in_force.flat_map(|(head, rules)| {
+        let rules = rules.iter().map(|rule| format!("    {rule}"));
+        let head = std::iter::once((*head).to_owned());
+        head.chain(rules).chain(["}".to_owned()])
+    });
+    lines.collect()
 }
 
 fn lease(link: &netstack::net::LinkStatus) -> Option<Lease> {
@@ -340,6 +362,14 @@ fn names(dns: &[IpAddr], resolver: &ResolverStatus) -> Finding {
         (Verdict::Unknown, text)
     };
     finding("names", verdict, text)
+}
+
+/// A time server as people know it.
+fn server(one: &TimeServerStatus) -> String {
+    match &one.name {
+        Some(name) => format!("{name} ({})", one.address),
+        None => one.address.to_string(),
+    }
 }
 
 fn spelt_addresses(addresses: &[IpAddr]) -> String {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use netstack::net::{self, Bridge, Clock, NetConfig, TimeConfig};
+use netstack::net::{self, Bridge, Clock, NetConfig};
 use rustix::{io::Errno, rand::GetRandomFlags, system::RebootCommand};
 use supervise::{
     control::{Event, Limits},
@@ -249,12 +249,12 @@ impl Pid1 {
             made: settings.made.clone(),
             metrics: settings.metrics.clone(),
             bound: self.bound_services(),
-            time: TimeConfig {
-                servers: self.cmdline.time_servers.clone(),
-                clock: Clock::Kernel,
-            },
+            dns: self.changes.general.dns(),
+            time: self
+                .changes
+                .general
+                .time_config(&self.cmdline.time_servers, Clock::Kernel),
             address_secret: self.keep.address_secret(),
-            ..NetConfig::default()
         };
         #[cfg(feature = "fault")]
         for link in crate::crash::fault::links() {

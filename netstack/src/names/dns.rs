@@ -15,6 +15,7 @@
 //! | `resolver` | all of it together: a question in, an answer out |
 //! | `clients`, `lines`, `frames`, `tls` | sockets of those who ask and of those who are asked |
 //! | `service` | resolver and sockets on the loop of `names` |
+//! | `stub` | questions of the box's own |
 //! | `config`, `status` | what should be, what is |
 
 mod answer;
@@ -31,11 +32,12 @@ mod lines;
 mod resolver;
 mod service;
 mod status;
+pub(crate) mod stub;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod upstream;
-mod wire;
+pub(crate) mod wire;
 
 pub use config::{DnsConfig, DnsSettings, NameServer, Privacy};
 pub(super) use service::{Service, from_token};

@@ -47,12 +47,80 @@ pub struct NetConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TimeConfig {
-    /// Time servers beside those that DHCP names. Whoever knows servers by name tells the addresses
-    /// that the name has now, and tells again when these change.
-    pub servers: Vec<IpAddr>,
+    /// Time servers beside those that DHCP names.
+    pub servers: Vec<TimeServer>,
+    /// Those that are asked where there are no `servers` and DHCP names none, or none that answers.
+    pub fallback: Vec<TimeServer>,
     /// What is kept right.
     pub clock: Clock,
 }
+
+/// A time server as its owner names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum TimeServer {
+    /// By its address.
+    Address(IpAddr),
+    /// By a name, which is looked up; all of its addresses are one choice after the other.
+    Name(String),
+}
+
+impl TimeServer {
+    /// Those to ask when nobody says otherwise: volunteers' servers all over the world, of which
+    /// each name stands for others. Whoever sells boxes asks the pool for names of his own
+    /// (<https://www.ntppool.org/vendors.html>). None of them smears leap seconds, which must not
+    /// be mixed with those that do.
+    pub fn usual() -> Vec<Self> {
+        let names = ["0", "1", "2", "3"].map(|n| format!("{n}.pool.ntp.org"));
+        names.map(Self::Name).into()
+    }
+}
+
+impl std::fmt::Display for TimeServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(ip) => ip.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
+impl std::str::FromStr for TimeServer {
+    type Err = NoTimeServer;
+
+    fn from_str(text: &str) -> Result<Self, NoTimeServer> {
+        if let Ok(ip) = text.parse::<IpAddr>() {
+            let broadcast = IpAddr::V4(Ipv4Addr::BROADCAST);
+            let is_nobodys = ip.is_unspecified() || ip.is_multicast() || ip == broadcast;
+            return match is_nobodys {
+                true => Err(NoTimeServer(text.to_owned())),
+                false => Ok(Self::Address(ip)),
+            };
+        }
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        let is_label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(allowed)
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+        // A last label of digits is an address that was mistyped (RFC 1123, 2.1).
+        let mut labels = name.split('.');
+        let is_address = name
+            .rsplit('.')
+            .next()
+            .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+        match name.len() <= NAME_MAX && labels.all(is_label) && !is_address {
+            true => Ok(Self::Name(name)),
+            false => Err(NoTimeServer(text.to_owned())),
+        }
+    }
+}
+
+/// A text that names no time server.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no time server; write an address, or a name like 0.pool.ntp.org.")]
+pub struct NoTimeServer(String);
 
 /// The clock that is kept right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,6 +232,27 @@ pub struct Bridge {
     pub nat: bool,
 }
 
+impl Bridge {
+    /// The address of the service behind the port of this name, which is `pv` and the number that the
+    /// service's address is above the box's own; `None` if it is no service's port.
+    pub fn address_behind(&self, port: &str) -> Option<Ipv4Addr> {
+        let digits = port.strip_prefix("pv")?;
+        let number: u32 = digits.parse().ok()?;
+        let address = self.address.to_bits().checked_add(number)?;
+        let host = u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
+        let same_network = (address ^ self.address.to_bits()) & !host == 0;
+        let is_service = number > 0 && number.to_string() == digits && same_network;
+        is_service.then(|| Ipv4Addr::from_bits(address))
+    }
+
+    /// The hardware address of whoever has this address on the bridge: locally administered, and the
+    /// same on every boot.
+    pub fn mac_of(address: Ipv4Addr) -> [u8; 6] {
+        let [a, b, c, d] = address.octets();
+        [2, 0, a, b, c, d]
+    }
+}
+
 impl Default for NetConfig {
     fn default() -> Self {
         Self {
@@ -190,5 +279,44 @@ impl Default for Bridge {
             prefix: 16,
             nat: true,
         }
+    }
+}
+
+/// A name's text, without its end, in bytes (RFC 1035, 2.3.4).
+const NAME_MAX: usize = 253;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_servers_are_written_as_addresses_and_as_names() {
+        let read = |text: &str| text.parse::<TimeServer>();
+        let address = TimeServer::Address([192, 0, 2, 1].into());
+        assert_eq!(read("192.0.2.1"), Ok(address));
+        assert!(matches!(read("2001:db8::1"), Ok(TimeServer::Address(_))));
+        let name = TimeServer::Name("0.pool.ntp.org".to_owned());
+        assert_eq!(read("0.Pool.NTP.org."), Ok(name));
+        assert_eq!(read("router").unwrap().to_string(), "router");
+        for usual in TimeServer::usual() {
+            assert_eq!(read(&usual.to_string()), Ok(usual));
+        }
+        for wrong in [
+            "",
+            ".",
+            "a..b",
+            "-a.b",
+            "a b",
+            "192.0.2",
+            "192.0.2.1.5",
+            "0.0.0.0",
+            "ff02::1",
+            "a_b",
+            "255.255.255.255",
+        ] {
+            let why = read(wrong).unwrap_err().to_string();
+            assert!(why.contains("0.pool.ntp.org"), "{wrong}: {why}");
+        }
+        assert!(read(&"a.".repeat(200)).is_err());
     }
 }

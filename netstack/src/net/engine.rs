@@ -24,16 +24,19 @@ use super::{
     inet6::{self, Inet6},
     kernel::Kernel,
     made,
-    nft::Policy,
-    ntp,
+    nft::{Guard, Policy},
+    ntp::{
+        self,
+        servers::{Surroundings, Time},
+    },
     ports::{self, Heard, Port, Ports},
     privacy::Privacy,
-    random::{self, Random},
+    random::Random,
     reconcile::{self, Wanted},
     report,
     routing::{self, Routing, Tie, Way},
     rtnl::Rtnl,
-    status::{NetStatus, TimeSource},
+    status::NetStatus,
     switch::Switch,
     uplink::{Needs, Outgoing, Uplink},
 };
@@ -43,7 +46,8 @@ use super::{
 pub(crate) struct Engine {
     config: NetConfig,
     rtnl: Rtnl,
-    filter: Filter,
+    filter: Filter<Policy>,
+    guard: Filter<Guard>,
     managed: BTreeMap<u32, Managed>,
     inet6: Inet6,
     privacy: Privacy,
@@ -70,14 +74,6 @@ pub(crate) enum Managed {
     Static(Box<Fixed>, Ports),
 }
 
-/// The time of the day.
-#[derive(Debug)]
-struct Time {
-    client: ntp::Client,
-    sockets: ntp::sockets::Sockets,
-    wall: ntp::wall::Wall,
-}
-
 impl Engine {
     /// Opens what it needs and begins to read the kernel's state.
     pub(crate) fn start(config: NetConfig, poll: &Poll) -> io::Result<Self> {
@@ -87,14 +83,11 @@ impl Engine {
             .register(&mut SourceFd(&source), RTNL, Interest::READABLE)?;
         let mut random = Random::seeded();
         Ok(Self {
-            time: Time {
-                client: ntp::Client::new(Random::new(random.next())),
-                sockets: ntp::sockets::Sockets::default(),
-                wall: ntp::wall::Wall::new(config.time.clock),
-            },
+            time: Time::new(config.time.clock, Random::new(random.next())),
             config,
             rtnl,
             filter: Filter::new(FILTER),
+            guard: Filter::new(GUARD),
             managed: BTreeMap::new(),
             inet6: Inet6::new(Random::new(random.next())),
             privacy: Privacy::default(),
@@ -119,9 +112,10 @@ impl Engine {
             self.rtnl.deadline(),
             self.failover.deadline(),
             self.filter.deadline(),
+            self.guard.deadline(),
             self.inet6.deadline(),
             self.privacy.deadline(),
-            self.time.client.deadline(),
+            self.time.deadline(),
             self.retry_at,
             self.forwarding.deadline(),
             self.mtu_probing.deadline(),
@@ -149,6 +143,7 @@ impl Engine {
         self.inet6.run(now, poll.registry());
         self.reconcile(now)?;
         self.filter.tick(now, poll.registry());
+        self.guard.tick(now, poll.registry());
         self.run_time(poll);
         Ok(())
     }
@@ -163,7 +158,7 @@ impl Engine {
         self.forwarding.doubt();
         self.mtu_probing.doubt();
         if self.config.time.clock != config.time.clock {
-            self.time.wall = ntp::wall::Wall::new(config.time.clock);
+            self.time.keep(config.time.clock);
         }
         self.config = config;
     }
@@ -217,6 +212,8 @@ impl Engine {
         );
         status.services.filter = self.filter.status();
         status.services.rules = self.filter.rules();
+        status.services.guard = self.guard.status();
+        status.services.guard_rules = self.guard.rules();
         let refusals = self.rtnl.refusals();
         status.problems = report::problems(
             kernel,
@@ -230,8 +227,8 @@ impl Engine {
         status.problems.extend(made::problems(&self.config, kernel));
         status.problems.extend(self.port_problem.clone());
         status.problems.extend(self.privacy.problem());
-        status.time = self.time.client.status();
-        let problem = self.time.client.problem();
+        status.time = self.time.status();
+        let problem = self.time.problem();
         status.problems.extend(problem.map(str::to_owned));
         Some(status)
     }
@@ -240,13 +237,9 @@ impl Engine {
         match token {
             RTNL => self.rtnl.receive(now),
             FILTER => Ok(self.filter.receive(now)),
-            _ if let Some(slot) = ntp::sockets::from_token(token) => {
-                let Time {
-                    client,
-                    sockets,
-                    wall,
-                } = &mut self.time;
-                sockets.receive(slot, client, wall);
+            GUARD => Ok(self.guard.receive(now)),
+            _ if let Some(socket) = ntp::sockets::from_token(token) => {
+                self.time.receive(socket);
                 Ok(false)
             }
             _ if let Some(link) = inet6::from_token(token) => Ok(self.inet6.receive(now, link)),
@@ -321,6 +314,7 @@ impl Engine {
         changes.extend(classless::changes(bridge, kernel, &routes));
         let policy = Policy::of(&self.config).with_uplinks(marks(kernel, &ways));
         self.filter.want(now, policy);
+        self.guard.want(now, Guard::of(&self.config, kernel));
         if self.config.bridge.is_some() {
             self.forwarding.turn_on(now);
         }
@@ -328,14 +322,30 @@ impl Engine {
         self.rtnl.ask(now, &changes)
     }
 
-    /// Tells the client of the time who can be asked, as far as is known, and lets it work.
+    /// Tells the client of the time what the network is like, as far as is known, and lets it work.
     fn run_time(&mut self, poll: &Poll) {
+        let (config, managed) = (&self.config, &self.managed);
         if let Some(kernel) = self.rtnl.settled() {
-            let servers = time_servers(&self.config, &self.managed, &self.inet6);
-            let connected = is_connected(kernel, &self.managed);
-            self.time.client.want(clock::now(), &servers, connected);
+            let around = around_time(kernel, managed, &self.inet6);
+            self.time.want(clock::now(), config, &around);
         }
-        self.time.run(poll.registry());
+        let (rtnl, inet6, failover) = (&self.rtnl, &self.inet6, &self.failover);
+        let named = || {
+            let status = rtnl.settled().map(|kernel| {
+                let announced = rtnl.announced();
+                report::status(
+                    clock::now(),
+                    config,
+                    kernel,
+                    announced,
+                    inet6,
+                    managed,
+                    failover,
+                )
+            });
+            status.map_or_else(Vec::new, |status| status.dns)
+        };
+        self.time.run(config, named, poll.registry());
     }
 
     /// Lets time pass on every uplink, then opens and closes sockets, then sends.
@@ -345,32 +355,6 @@ impl Engine {
             if let Err(problem) = managed.run(now, *link, poll.registry()) {
                 self.port_problem = Some(problem);
                 self.retry_at.get_or_insert(now + RETRY_PAUSE);
-            }
-        }
-    }
-}
-
-impl Time {
-    /// Lets time pass, sets the clock, then asks whom there is to ask.
-    fn run(&mut self, registry: &Registry) {
-        let correction = self.client.tick(clock::now(), self.wall.base());
-        if let Some(correction) = correction {
-            let result = self.wall.correct(correction);
-            let (now, base) = (clock::now(), self.wall.base());
-            self.client.corrected(now, correction, base, result);
-        }
-        self.sockets.close_idle(&self.client);
-        while self.client.is_due(clock::now()) {
-            let Some(cookie) = random::secret() else {
-                // The kernel has no entropy yet.
-                self.client.wait_until(clock::now() + RETRY_PAUSE);
-                return;
-            };
-            let Some((server, question)) = self.client.transmit(clock::now(), cookie) else {
-                return;
-            };
-            if let Err(error) = self.sockets.ask(server, &question, registry) {
-                self.client.undelivered(server, error.to_string());
             }
         }
     }
@@ -584,31 +568,31 @@ fn unprivate(kernel: &Kernel, managed: &BTreeMap<u32, Managed>) -> Vec<Change> {
         .collect()
 }
 
-/// The time servers, those first that DHCP named.
-fn time_servers(
-    config: &NetConfig,
-    managed: &BTreeMap<u32, Managed>,
-    inet6: &Inet6,
-) -> Vec<(IpAddr, TimeSource)> {
+/// What matters for the time.
+fn around_time(kernel: &Kernel, managed: &BTreeMap<u32, Managed>, inet6: &Inet6) -> Surroundings {
     let leases = managed.values().filter_map(|managed| match managed {
         Managed::Automatic(uplink, _) => uplink.lease(),
         Managed::Static(..) => None,
     });
     let dhcp = leases.flat_map(|lease| lease.ntp.iter().take(DHCP_TIME_SERVERS_MAX));
-    let dhcp = dhcp.map(|ip| (IpAddr::V4(*ip), TimeSource::Dhcp));
     let dhcp6 = inet6.time_servers().take(DHCP_TIME_SERVERS_MAX);
-    let dhcp = dhcp.chain(dhcp6.map(|ip| (ip, TimeSource::Dhcp)));
-    let configured = config.time.servers.iter();
-    dhcp.chain(configured.map(|ip| (*ip, TimeSource::Configured)))
-        .collect()
+    Surroundings {
+        dhcp: dhcp.map(|ip| IpAddr::V4(*ip)).chain(dhcp6).collect(),
+        is_connected: is_connected(kernel, managed, is_lasting),
+        has_v4: is_connected(kernel, managed, |ip| ip.is_ipv4()),
+    }
 }
 
-/// Whether a link that is looked after has an address to ask from.
-fn is_connected(kernel: &Kernel, managed: &BTreeMap<u32, Managed>) -> bool {
+/// Whether a link that is looked after has such an address to ask from.
+fn is_connected(
+    kernel: &Kernel,
+    managed: &BTreeMap<u32, Managed>,
+    is_such: fn(IpAddr) -> bool,
+) -> bool {
     managed.keys().any(|index| {
         let there = kernel.links.get(index).is_some_and(|link| link.carrier);
         let mut addresses = kernel.addresses_of(*index);
-        there && addresses.any(|address| is_lasting(address.ip))
+        there && addresses.any(|address| is_such(address.ip))
     })
 }
 
@@ -642,11 +626,12 @@ pub(crate) fn obey(engine: &mut Engine, command: Command, poll: &Poll) -> Next {
 }
 
 /// Tokens of links' sockets have a part from 1 to 3 in their lowest two bits, those of questions for
-/// the time have the fifth bit alone of the lowest five, those of IPv6 the third and fourth, so these
-/// are free.
+/// the time have the fifth bit, and none below but the fourth, those of IPv6 the third and fourth, so
+/// these are free.
 pub(crate) const WAKER: Token = Token(0);
 const RTNL: Token = Token(4);
 const FILTER: Token = Token(8);
+const GUARD: Token = Token(20);
 
 /// When an address goes that was given back: the message to its server has left by then.
 const RELEASED_WITHIN: Duration = Duration::from_secs(5);

@@ -69,7 +69,7 @@ pub fn rtnl(script: &[u8]) {
 /// The services' packet filter, as the kernel answers.
 pub fn filter(script: &[u8]) {
     let mut now = Duration::from_secs(5);
-    let mut filter = Filter::new(mio::Token(1));
+    let mut filter = Filter::<Policy>::new(mio::Token(1));
     for (what, bytes) in steps(script) {
         now += Duration::from_millis(10);
         match what {

@@ -463,11 +463,25 @@ pub(crate) const TABLE_MAIN: u8 = 254;
 pub(crate) const PROTOCOL_DHCP: u8 = 16;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::{
         super::netlink::{Request, frames},
         *,
     };
+
+    /// A real link that is up.
+    pub(in super::super) fn link(index: u32, name: &str) -> Link {
+        Link {
+            index,
+            name: name.to_owned(),
+            mac: [2, 0, 0, 0, 0, index as u8],
+            ethernet: true,
+            up: true,
+            carrier: true,
+            mtu: 1500,
+            ..Link::default()
+        }
+    }
 
     fn learn(kernel: &mut Kernel, request: Request) {
         let bytes = request.numbered(1);

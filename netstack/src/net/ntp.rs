@@ -10,13 +10,17 @@
 //! |---|---|
 //! | `packet` | the format on the wire |
 //! | `peer` | one server: questions, answers, what they are worth |
+//! | `names` | servers by name |
 //! | `agree` | which servers agree |
 //! | `wall` | the clock that is kept right |
+//! | `servers` | who is asked, by which sockets |
 //! | `sockets` | one for each open question |
 
 mod agree;
+pub(crate) mod names;
 pub(crate) mod packet;
 mod peer;
+pub(crate) mod servers;
 #[cfg(test)]
 mod simulation;
 pub(crate) mod sockets;
@@ -259,6 +263,7 @@ impl Client {
     pub(crate) fn status(&self) -> TimeStatus {
         let servers = self.peers.iter().map(|peer| TimeServerStatus {
             address: peer.address,
+            name: None,
             source: peer.source,
             agrees: matches!(peer.role, Role::Agrees | Role::Followed),
             verdict: peer.verdict(),
@@ -268,7 +273,14 @@ impl Client {
             offset: self.offset.map(|offset| offset / 1000),
             servers: servers.collect(),
             last_step: self.last_step,
+            unknown: Vec::new(),
         }
+    }
+
+    /// Whether a server is asked and gives no time, so that another should be asked in its stead.
+    pub(crate) fn is_failing(&self, server: IpAddr) -> bool {
+        let mut peers = self.peers.iter();
+        peers.any(|peer| peer.address == server && peer.is_failing())
     }
 
     /// What does not work, as a sentence.

@@ -164,9 +164,7 @@ pub(crate) fn changes(
 
 fn bridge_changes(bridge: &Bridge, kernel: &Kernel, changes: &mut Vec<Change>) {
     let Some(link) = kernel.named(&bridge.name) else {
-        let [a, b, c, d] = bridge.address.octets();
-        // Locally administered, and the same on every boot.
-        let mac = [2, 0, a, b, c, d];
+        let mac = Bridge::mac_of(bridge.address);
         changes.push(Change::CreateBridge {
             name: bridge.name.clone(),
             mac,
@@ -303,23 +301,10 @@ mod tests {
     use super::{
         super::{
             config::Made,
-            kernel::{Address, Route},
+            kernel::{Address, Route, tests::link},
         },
         *,
     };
-
-    fn link(index: u32, name: &str) -> Link {
-        Link {
-            index,
-            name: name.to_owned(),
-            mac: [2, 0, 0, 0, 0, index as u8],
-            ethernet: true,
-            up: true,
-            carrier: true,
-            mtu: 1500,
-            ..Link::default()
-        }
-    }
 
     fn kernel(links: Vec<Link>) -> Kernel {
         Kernel {

@@ -105,8 +105,10 @@ pub(crate) fn problems<'a>(
             format!("On {name}, {change} failed ({errno}); it is tried again.")
         })
         .collect();
-    if let FilterStatus::Failed(why) = &services.filter {
-        problems.push(why.clone());
+    for filter in [&services.filter, &services.guard] {
+        if let FilterStatus::Failed(why) = filter {
+            problems.push(why.clone());
+        }
     }
     if let Some(why) = forwarding.failure() {
         problems.push(format!(
@@ -194,11 +196,12 @@ mod tests {
         let services = ServicesStatus {
             bridge: true,
             filter: FilterStatus::Failed("No filter.".to_owned()),
-            rules: Vec::new(),
+            guard: FilterStatus::Failed("No guard.".to_owned()),
+            ..ServicesStatus::default()
         };
         let mut switch = Switch::new("/proc/sys/net/there-is-no-such-switch");
         switch.turn_on(Now::ZERO);
         let problems = problems(&Kernel::default(), [].iter(), &services, &switch, &switch);
-        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert_eq!(problems.len(), 4, "{problems:?}");
     }
 }

@@ -46,6 +46,8 @@ pub struct TimeStatus {
     pub servers: Vec<TimeServerStatus>,
     /// The last time that the clock was moved at once.
     pub last_step: Option<TimeStep>,
+    /// Servers' names that no address is known of.
+    pub unknown: Vec<String>,
 }
 
 /// One time server.
@@ -53,6 +55,8 @@ pub struct TimeStatus {
 pub struct TimeServerStatus {
     /// Its address.
     pub address: IpAddr,
+    /// The name that the address was found by.
+    pub name: Option<String>,
     /// Who named it.
     pub source: TimeSource,
     /// Whether it is one of the majority that the clock goes by.
@@ -68,6 +72,8 @@ pub enum TimeSource {
     Configured,
     /// DHCP, in option 42, or DHCPv6, in options 31 and 56.
     Dhcp,
+    /// Nobody: it is asked as there is no other.
+    Fallback,
 }
 
 /// A clock that was moved at once.
@@ -141,6 +147,10 @@ pub struct ServicesStatus {
     pub filter: FilterStatus,
     /// Its rules as text, one a line, while it is in force.
     pub rules: Vec<String>,
+    /// What keeps services from using each other's addresses; off while there is no service.
+    pub guard: FilterStatus,
+    /// Its rules, likewise.
+    pub guard_rules: Vec<String>,
 }
 
 /// The packet filter with NAT.

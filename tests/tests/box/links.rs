@@ -14,7 +14,7 @@ use crate::{
 #[ignore = "a boot; not run often enough on a busy machine yet"]
 fn a_vlan_and_a_bridge_are_declared_over_the_api_and_the_box_stays_reachable() -> Result<()> {
     let kit = Kit::new("links")?;
-    let vm = Vm::of(&kit)?;
+    let mut vm = Vm::of(&kit)?;
     let trust = vm.wait_for_service(BOOT)?;
     let code = vm.setup_code()?;
     let status = vm.call(&trust, None, "net.status", json!({}))?;

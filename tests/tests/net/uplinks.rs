@@ -333,9 +333,10 @@ impl TwoUplinks {
     /// A service on the box's own bridge.
     fn service(&self) -> Result<Machine> {
         let service = Machine::new("service")?;
-        self.the_box.cable("pv1", &service, "eth0")?;
-        self.the_box.run("ip link set pv1 master pilot0 up")?;
+        self.the_box.cable("pv4", &service, "eth0")?;
+        self.the_box.run("ip link set pv4 master pilot0 up")?;
         for line in [
+            "ip link set eth0 address 02:00:0a:4d:00:05",
             &format!("ip addr add {SERVICE}/16 dev eth0"),
             "ip link set eth0 up",
             "ip route add default via 10.77.0.1",

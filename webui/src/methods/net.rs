@@ -4,14 +4,41 @@ mod wish;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use supervise::{
-    network::{Binding, Change, ChangeTaken, Lease, LinkSetting, MadeLink, Uplink, Wish},
+    network::{
+        Binding, Change, ChangeTaken, GeneralSetting, Lease, LinkSetting, MadeLink, Uplink, Wish,
+    },
     status::{BoxStatus, LinkSummary},
 };
 
 pub(super) use self::wish::SetParams;
+
+/// What is set of the time and of names. What is left out stays as it is.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GeneralParams {
+    /// `null` for the usual servers.
+    #[serde(default, deserialize_with = "said")]
+    time: Option<Option<Vec<String>>>,
+    lan: Option<bool>,
+}
+
+/// Tells `null` from what is left out.
+fn said<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<Vec<String>>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+impl GeneralParams {
+    /// What is to be, one after the other.
+    pub(super) fn settings(self) -> impl Iterator<Item = GeneralSetting> {
+        let time = self.time.map(GeneralSetting::Time);
+        time.into_iter().chain(self.lan.map(GeneralSetting::Lan))
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,6 +74,8 @@ pub(super) fn status(status: &BoxStatus) -> Value {
         "search": network.search,
         "ntp": network.ntp,
         "firewall": network.firewall,
+        "lan": network.lan,
+        "time": network.time,
     })
 }
 
@@ -176,6 +205,20 @@ fn lease(lease: &Lease) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_out_stays_and_null_means_the_usual_servers() {
+        let read = |params: Value| {
+            let params: GeneralParams = serde_json::from_value(params).unwrap();
+            params.settings().collect::<Vec<_>>()
+        };
+        assert_eq!(read(json!({})), []);
+        let usual = GeneralSetting::Time(None);
+        assert_eq!(read(json!({ "time": null })), [usual]);
+        let servers = GeneralSetting::Time(Some(vec!["a.example".to_owned()]));
+        let both = json!({ "lan": true, "time": ["a.example"] });
+        assert_eq!(read(both), [servers, GeneralSetting::Lan(true)]);
+    }
 
     #[test]
     fn a_change_is_confirmed_at_its_new_address_or_by_name() {

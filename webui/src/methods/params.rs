@@ -141,6 +141,16 @@ pub(super) const SECONDS: Param = Param {
     schema: r#"{"type":"integer","minimum":10,"maximum":600,"default":90}"#,
     required: false,
 };
+pub(super) const TIME: Param = Param {
+    name: "time",
+    schema: r#"{"type":["array","null"],"items":{"type":"string"},"maxItems":8,"examples":[["0.pool.ntp.org"]]}"#,
+    required: false,
+};
+pub(super) const LAN: Param = Param {
+    name: "lan",
+    schema: r#"{"type":"boolean"}"#,
+    required: false,
+};
 pub(super) const TOKEN: Param = Param {
     name: "token",
     schema: r#"{"type":"string"}"#,

@@ -12,7 +12,7 @@ use std::{
 
 use supervise::{
     control::{Power, Secret},
-    network::{ChangeTaken, Wish},
+    network::{ChangeTaken, GeneralSetting, Wish},
     status::BoxStatus,
     unit::UnitName,
 };
@@ -159,6 +159,11 @@ impl Host for Fake {
     fn confirm_network(&self, Secret(token): Secret) -> Asked<'_, bool> {
         let noted = self.note(format!("confirm {token}"));
         Box::pin(async move { noted.map(|()| true) })
+    }
+
+    fn set_general(&self, setting: GeneralSetting) -> Asked<'_, ()> {
+        let noted = self.note(setting.to_string());
+        Box::pin(async move { noted })
     }
 
     fn undo_network(&self) -> Asked<'_, ()> {

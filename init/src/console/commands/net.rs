@@ -2,15 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use supervise::network::{Binding, LinkSetting, MadeLink, Wish};
+use supervise::network::{Binding, GeneralSetting, LinkSetting, MadeLink, Wish};
 
 use super::{Command, NetView, Order};
 use crate::console::NetOrder;
 
 /// The words that may come first.
-pub(super) const WORDS: [&str; 15] = [
-    "status", "set", "confirm", "rollback", "leases", "dns", "route", "firewall", "help", "bridge",
-    "vlan", "remove", "metric", "bind", "unbind",
+pub(super) const WORDS: [&str; 17] = [
+    "status", "set", "confirm", "rollback", "leases", "dns", "route", "firewall", "time", "lan",
+    "help", "bridge", "vlan", "remove", "metric", "bind", "unbind",
 ];
 
 /// `set`, a link, an address, and the two parts that may follow, one of which is a list; or a
@@ -38,6 +38,15 @@ pub(super) fn command(arguments: &[&str]) -> Result<Command, String> {
         ["leases"] => view(NetView::Leases),
         ["route"] => view(NetView::Route),
         ["status"] => view(NetView::Status),
+        ["time"] => view(NetView::Time),
+        ["time", "usual"] => order(NetOrder::General(GeneralSetting::Time(None))),
+        ["time", "none"] => order(NetOrder::General(GeneralSetting::Time(Some(Vec::new())))),
+        ["time", servers @ ..] => {
+            let servers = servers.iter().map(|&server| server.to_owned()).collect();
+            order(NetOrder::General(GeneralSetting::Time(Some(servers))))
+        }
+        ["lan", "on"] => order(NetOrder::General(GeneralSetting::Lan(true))),
+        ["lan", "off"] => order(NetOrder::General(GeneralSetting::Lan(false))),
         other => {
             let (link, wish) = wish(other)?;
             let link = link.to_owned();
@@ -127,6 +136,8 @@ const HELP: &str = "After `net` comes one of:\n  \
     metric <link> <number>|usual             the lowest is the default way out\n  \
     bind <service> <link> [only]             a service sends by that link; with only, by no other\n  \
     unbind <service>                         it sends by the default way\n  \
+    time [usual | none | <server> ...]       who is asked for the time\n  \
+    lan on, lan off                          whether others may ask here for names\n  \
     confirm                                  keep what was set; else it is undone\n  \
     rollback                                 undo what was set";
 
@@ -192,6 +203,19 @@ mod tests {
     }
 
     #[test]
+    fn time_servers_are_set_and_seen() {
+        let set = |setting| Ok(Command::Order(Order::Network(NetOrder::General(setting))));
+        let servers = ["192.0.2.1", "time.example"].map(str::to_owned);
+        let time = GeneralSetting::Time(Some(servers.into()));
+        assert_eq!(understood("time 192.0.2.1 time.example"), set(time));
+        assert_eq!(understood("time usual"), set(GeneralSetting::Time(None)));
+        let nobody = GeneralSetting::Time(Some(Vec::new()));
+        assert_eq!(understood("time none"), set(nobody));
+        assert_eq!(understood("time"), Ok(Command::Net(NetView::Time)));
+        assert_eq!(understood("lan on"), set(GeneralSetting::Lan(true)));
+    }
+
+    #[test]
     fn what_is_not_understood_is_answered_with_how_it_is_written() {
         for (wrong, said) in [
             ("set eth0 192.168.1.5", "like 192.168.1.5/24"),
@@ -204,6 +228,8 @@ mod tests {
             ("bind cloud eth1 never", "[only]"),
             ("up", "one of"),
             ("confirm it", "one of"),
+            ("lan", "one of"),
+            ("lan maybe", "lan on, lan off"),
         ] {
             let why = understood(wrong).unwrap_err();
             assert!(why.contains(said), "{wrong}: {why}");

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, net::IpAddr};
 
 use supervise::{
-    network::{Change, Lease},
+    network::{Change, GeneralSetting, Lease},
     status::BoxStatus,
 };
 
@@ -25,6 +25,7 @@ pub(crate) fn net(status: &BoxStatus, view: NetView) -> String {
         ),
         NetView::Route => route(status),
         NetView::Status => findings(status) + &change(status),
+        NetView::Time => time(status),
     }
 }
 
@@ -65,7 +66,21 @@ fn dns(status: &BoxStatus) -> String {
         [] => String::new(),
         search => format!("search     {}\n", search.join(", ")),
     };
-    format!("names      {servers}\n{search}")
+    let lan = match status.network.lan {
+        true => "those on the server's own networks may",
+        false => "nobody else may",
+    };
+    format!("names      {servers}\n{search}asked by   services; {lan}\n")
+}
+
+fn time(status: &BoxStatus) -> String {
+    let setting = GeneralSetting::Time(status.network.time.clone());
+    let found = status.network.findings.iter();
+    let said = found.filter(|finding| finding.about == "time");
+    let said: String = said
+        .map(|it| format!("time       {}\n", it.evidence))
+        .collect();
+    format!("{said}set        {setting}\n")
 }
 
 fn findings(status: &BoxStatus) -> String {

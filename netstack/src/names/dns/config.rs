@@ -68,6 +68,12 @@ pub struct DnsConfig {
     pub named: Vec<IpAddr>,
     /// The box's own addresses with their prefix lengths.
     pub addresses: Vec<(IpAddr, u8)>,
+    /// The box's host name, which machines on its networks find it by.
+    pub hostname: String,
+    /// The ids of the services that a browser opens, each at its name below the box's.
+    pub sites: Vec<String>,
+    /// Whether the clock is known to be right, so that certificates can be too old or too new.
+    pub clock_is_right: bool,
 }
 
 impl NameServer {

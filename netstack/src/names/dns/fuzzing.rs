@@ -95,7 +95,7 @@ impl Scene {
             bridge: Some((Ipv4Addr::new(10, 77, 0, 1), 16)),
             services: vec![("photos".to_owned(), Ipv4Addr::new(10, 77, 0, 2))],
             named: servers.map(|n| [192, 0, 2, n].into()).collect(),
-            addresses: Vec::new(),
+            ..DnsConfig::default()
         };
         self.resolver.configure(self.now, config);
     }

@@ -2,13 +2,16 @@
 //! back from their addresses, and those that must never leave a machine (RFC 6761).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::wire::{
-    self, A, AAAA, AUTHORITATIVE, INTERNET, NO_ERROR, NO_SUCH_NAME, NS, PTR, Query, SOA, set_u16,
-    u16_at,
+use super::{
+    config::DnsConfig,
+    wire::{
+        self, A, AAAA, AUTHORITATIVE, INTERNET, NO_ERROR, NO_SUCH_NAME, NS, PTR, Query, SOA,
+        set_u16, u16_at,
+    },
 };
 
 /// What the box knows by itself.
@@ -19,6 +22,19 @@ pub(super) struct Internal {
     /// Lower-case ids, without the domain.
     services: HashMap<Vec<u8>, Ipv4Addr>,
     owners: HashMap<Ipv4Addr, Vec<u8>>,
+    /// The box's host name in lower case, below `local`.
+    hostname: Vec<u8>,
+    /// Lower-case ids of the services that a browser opens at the door.
+    sites: HashSet<Vec<u8>>,
+}
+
+/// Who asks for a name.
+#[derive(Clone, Debug)]
+pub(super) enum Asker {
+    /// The box or one of its services.
+    Inside,
+    /// A machine of one of the box's networks, in which the box has these addresses.
+    Lan(Vec<IpAddr>),
 }
 
 /// What there is under a name.
@@ -33,14 +49,16 @@ enum There {
 }
 
 impl Internal {
-    /// The services' names and addresses, and the bridge that they are on. What makes no label is
-    /// left out.
-    pub(super) fn new(bridge: Option<(Ipv4Addr, u8)>, services: &[(String, Ipv4Addr)]) -> Self {
+    /// What of a configuration is the box's own to answer for. What makes no label is left out.
+    pub(super) fn new(config: &DnsConfig) -> Self {
+        let lower = |text: &String| text.to_ascii_lowercase().into_bytes();
         let mut internal = Self {
-            bridge,
+            bridge: config.bridge,
+            hostname: lower(&config.hostname),
+            sites: config.sites.iter().map(lower).collect(),
             ..Self::default()
         };
-        for (id, address) in services {
+        for (id, address) in &config.services {
             let id = id.to_ascii_lowercase();
             if id.contains('.') {
                 continue;
@@ -54,16 +72,23 @@ impl Internal {
     }
 
     /// The answer to a question that nobody else is to be asked.
-    pub(super) fn answer(&self, query: &Query) -> Option<Vec<u8>> {
+    pub(super) fn answer(&self, query: &Query, asker: &Asker) -> Option<Vec<u8>> {
         let name = query.question.name.to_ascii_lowercase();
         let labels: Vec<&[u8]> = wire::labels(&name).collect();
-        let (there, zone) = self.find(&labels)?;
+        let (there, zone) = self.find(&labels, asker)?;
         Some(compose(query, there, zone))
     }
 
     /// What there is, and how many labels the name of its zone has.
-    fn find(&self, labels: &[&[u8]]) -> Option<(There, usize)> {
+    fn find(&self, labels: &[&[u8]], asker: &Asker) -> Option<(There, usize)> {
         Some(match labels {
+            // For those who can't ask by multicast; services are reached by the door.
+            [above @ .., hostname, b"local"]
+                if let Asker::Lan(addresses) = asker
+                    && self.is_here(above, hostname) =>
+            {
+                (There::Addresses(addresses.clone()), 1)
+            }
             [.., b"pilot", b"internal"] => (self.below_ours(&labels[..labels.len() - 2]), 2),
             [.., b"localhost"] => {
                 let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
@@ -74,6 +99,16 @@ impl Internal {
             [reversed @ .., b"in-addr", b"arpa"] => (self.reverse(reversed)?, 2),
             _ => return None,
         })
+    }
+
+    /// Whether it is the box's name, or that of a service's page below it.
+    fn is_here(&self, above: &[&[u8]], hostname: &[u8]) -> bool {
+        let is_known = match above {
+            [] => true,
+            [id] => self.sites.contains(*id),
+            _ => false,
+        };
+        is_known && hostname == self.hostname
     }
 
     fn below_ours(&self, labels: &[&[u8]]) -> There {
@@ -202,14 +237,24 @@ mod tests {
             ("x".repeat(64), Ipv4Addr::new(10, 77, 0, 3)),
             ("a.b".to_owned(), Ipv4Addr::new(10, 77, 0, 4)),
         ];
-        Internal::new(Some((Ipv4Addr::new(10, 77, 0, 1), 16)), &services)
+        Internal::new(&DnsConfig {
+            bridge: Some((Ipv4Addr::new(10, 77, 0, 1), 16)),
+            services: services.into(),
+            hostname: "Otter".to_owned(),
+            sites: vec!["photos".to_owned()],
+            ..DnsConfig::default()
+        })
     }
 
     /// Code, and the records of the answer and of the authority.
     fn ask(name: &str, kind: u16) -> Option<(u16, Vec<Vec<u8>>, usize)> {
+        ask_as(&Asker::Inside, name, kind)
+    }
+
+    fn ask_as(asker: &Asker, name: &str, kind: u16) -> Option<(u16, Vec<Vec<u8>>, usize)> {
         let mut query = query(name);
         query.question.kind = kind;
-        let reply = internal().answer(&query)?;
+        let reply = internal().answer(&query, asker)?;
         let (_, begin) = wire::question(&reply).unwrap();
         let all: Vec<_> = records(&reply, begin).map(Option::unwrap).collect();
         assert_eq!(all.last().unwrap().data.end, reply.len());
@@ -248,6 +293,30 @@ mod tests {
         assert_eq!(ask("pilot.internal", SOA).unwrap().1, [soa()]);
         assert_eq!(ask("pilot.internal", NS).unwrap().1, [NAME_ASKED]);
         assert_eq!(ask("pilot.internal", A), Some((0, vec![], 1)));
+    }
+
+    #[test]
+    fn the_lan_finds_the_box_and_services_pages_where_it_reaches_them() {
+        let own = IpAddr::from([192, 168, 1, 5]);
+        let lan = Asker::Lan(vec![own]);
+        let here = Some((0, vec![vec![192, 168, 1, 5]], 0));
+        for name in ["otter.local", "OTTER.Local", "photos.otter.local"] {
+            assert_eq!(ask_as(&lan, name, A), here, "{name}");
+            assert_eq!(ask_as(&lan, name, AAAA), Some((0, vec![], 1)), "{name}");
+            assert_eq!(ask(name, A), Some((NO_SUCH_NAME, vec![], 1)), "{name}");
+        }
+        for other in [
+            "local",
+            "badger.local",
+            "mail.otter.local",
+            "a.photos.otter.local",
+        ] {
+            assert_eq!(
+                ask_as(&lan, other, A),
+                Some((NO_SUCH_NAME, vec![], 1)),
+                "{other}"
+            );
+        }
     }
 
     #[test]

@@ -52,6 +52,11 @@ struct Stream {
 }
 
 impl Lines {
+    /// Whether certificates may be judged by the clock.
+    pub(super) fn clock_is_right(&mut self, is_right: bool) {
+        self.tls.clock_is_right(is_right);
+    }
+
     /// Sends a message. What can't be sent the resolver is told.
     pub(super) fn send(
         &mut self,

@@ -11,7 +11,7 @@ use super::{
     chance::Chance,
     config::DnsConfig,
     forward::{Action, Client, Forwarder, Origin, Outcome, Place, Refusal, Waiting},
-    internal::{self, Internal},
+    internal::{self, Asker, Internal},
     status::{DnsStatus, ServerStatus},
     upstream::{ServerId, Upstream, Via},
     wire::{self, Malformed, Query},
@@ -47,7 +47,7 @@ impl Resolver {
         if self.config == config {
             return;
         }
-        self.internal = Internal::new(config.bridge, &config.services);
+        self.internal = Internal::new(&config);
         // Another network may have other names, and what failed may not any more.
         if self.forwarder.configure(now, &config) {
             self.cache.clear();
@@ -82,7 +82,10 @@ impl Resolver {
             *reply = minimal(&query);
             return true;
         }
-        if let Some(answer) = self.internal.answer(&query) {
+        if let Some(answer) = self
+            .internal
+            .answer(&query, &self.asker(client.address.ip()))
+        {
             self.counts.own += 1;
             *reply = answer;
             return true;
@@ -187,6 +190,23 @@ impl Resolver {
                     *own == address || self.config.settings.lan && is_near(address, *own, *prefix)
                 })
             }
+        }
+    }
+
+    /// Who is at an address that may ask.
+    fn asker(&self, address: IpAddr) -> Asker {
+        let address = address.to_canonical();
+        let own = self.config.addresses.iter();
+        if own.clone().any(|(own, _)| *own == address) {
+            return Asker::Inside;
+        }
+        // Both families of a network that he is in: by the other he may reach the box too, but
+        // whether it is on the same link is not told.
+        let near = own.filter(|(own, prefix)| is_near(address, *own, *prefix));
+        let near: Vec<IpAddr> = near.map(|(own, _)| *own).collect();
+        match near.is_empty() {
+            true => Asker::Inside,
+            false => Asker::Lan(near),
         }
     }
 

@@ -46,6 +46,7 @@ impl Service {
 
     /// What should be.
     pub(in crate::names) fn configure(&mut self, now: Now, config: DnsConfig, registry: &Registry) {
+        self.lines.clock_is_right(config.clock_is_right);
         self.resolver.configure(now, config);
         self.carry(now, registry);
     }
@@ -76,6 +77,7 @@ impl Service {
     /// After a panic: knows nothing, and listens where it did.
     pub(in crate::names) fn begin_again(&mut self, now: Now, config: DnsConfig) {
         self.resolver = Resolver::new(Chance::seeded());
+        self.lines.clock_is_right(config.clock_is_right);
         self.resolver.configure(now, config);
         self.lines.clear();
     }

@@ -7,8 +7,12 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
+    SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{self, CryptoProvider, ring},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
@@ -19,9 +23,20 @@ use super::config::{NameServer, Privacy};
 #[derive(Debug, Default)]
 pub(super) struct Tls {
     configs: HashMap<Privacy, Arc<ClientConfig>>,
+    clock_is_right: bool,
 }
 
 impl Tls {
+    /// Whether the clock is known to be right. While it is not, certificates are taken whose time
+    /// it is not: servers of the time are found by name, and else the clock could never be set.
+    pub(super) fn clock_is_right(&mut self, is_right: bool) {
+        if self.clock_is_right != is_right {
+            self.clock_is_right = is_right;
+            // With them go the sessions that new connections would come back to.
+            self.configs.clear();
+        }
+    }
+
     /// The client's end of a new connection.
     ///
     /// # Errors
@@ -36,7 +51,7 @@ impl Tls {
         let config = match self.configs.get(&server.privacy) {
             Some(config) => config.clone(),
             None => {
-                let config = Arc::new(config(&server.privacy)?);
+                let config = Arc::new(config(&server.privacy, self.clock_is_right)?);
                 if self.configs.len() >= CONFIGS_MAX {
                     self.configs.clear();
                 }
@@ -48,7 +63,7 @@ impl Tls {
     }
 }
 
-fn config(privacy: &Privacy) -> io::Result<ClientConfig> {
+fn config(privacy: &Privacy, clock_is_right: bool) -> io::Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(PROVIDER.clone())
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
@@ -61,7 +76,15 @@ fn config(privacy: &Privacy) -> io::Result<ClientConfig> {
                     .map_err(io::Error::other)?,
                 None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
             }
-            builder.with_root_certificates(roots)
+            let inner = WebPkiServerVerifier::builder_with_provider(roots.into(), PROVIDER.clone())
+                .build()
+                .map_err(io::Error::other)?;
+            match clock_is_right {
+                true => builder.with_webpki_verifier(inner),
+                false => builder
+                    .dangerous()
+                    .with_custom_certificate_verifier(Arc::new(AnyTime(inner))),
+            }
         }
         Privacy::None | Privacy::Opportunistic => builder
             .dangerous()
@@ -70,6 +93,62 @@ fn config(privacy: &Privacy) -> io::Result<ClientConfig> {
     let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![b"dot".to_vec()];
     Ok(config)
+}
+
+/// Takes whoever the trusted authority says is the server, or said, or will say: name and signatures
+/// are verified as ever, at a time at which the certificates are good.
+#[derive(Debug)]
+struct AnyTime(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyTime {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        mut now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        for _ in 0..CERTIFICATES_MAX {
+            let verified = self
+                .0
+                .verify_server_cert(end_entity, intermediates, name, ocsp, now);
+            now = match verified {
+                Err(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
+                    not_before,
+                    ..
+                })) => not_before,
+                Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
+                    not_after,
+                    ..
+                })) => not_after,
+                verified => return verified,
+            };
+        }
+        Err(CertificateError::Expired.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 /// Takes whoever answers for the server: nobody on the way reads along, unless he takes part.
@@ -120,3 +199,5 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> =
 
 /// More servers are never asked at once.
 const CONFIGS_MAX: usize = 64;
+/// A chain has two or three, each good at times of its own.
+const CERTIFICATES_MAX: usize = 6;

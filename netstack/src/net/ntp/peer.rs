@@ -244,6 +244,12 @@ impl Peer {
         self.silent_rounds > 0
     }
 
+    /// Whether nothing is to be had of it, for now at least.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.silent_rounds >= FAILING_ROUNDS
+            || matches!(self.trouble, Some(Trouble::Denied | Trouble::Unfit(_)))
+    }
+
     /// The best measurement, and where the right time must be by it; none if there is no good one.
     pub(crate) fn best(&self, now: Now) -> Option<(Sample, Interval)> {
         let best = self.samples.iter().min_by_key(|it| it.distance(now))?;
@@ -345,6 +351,8 @@ const SPACING: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// After so many rounds without an answer nothing is left of a server's word.
 const SILENT_ROUNDS_MAX: u32 = 4;
+/// After so many, another is asked in its stead.
+const FAILING_ROUNDS: u32 = 2;
 /// As many as RFC 5905's clock filter holds.
 const SAMPLES_MAX: usize = 8;
 /// MAXDIST of RFC 5905: what may be wrong by more is no use.

@@ -3,90 +3,114 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use mio::{Interest, Registry, Token, net::UdpSocket};
 
-use super::{Client, packet::LENGTH, wall::Wall};
-use crate::net::clock;
-
-/// The open sockets, by their slot.
-#[derive(Debug, Default)]
-pub(crate) struct Sockets {
-    slots: Vec<Option<(IpAddr, UdpSocket)>>,
+/// The open sockets of one purpose, by their slot; each with what its question is known by.
+#[derive(Debug)]
+pub(crate) struct Sockets<K> {
+    purpose: Purpose,
+    slots: Vec<Option<(K, UdpSocket)>>,
 }
 
-impl Sockets {
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Time servers' addresses.
+    Names,
+    Time,
+}
+
+impl<K: Copy> Sockets<K> {
+    pub(crate) fn new(purpose: Purpose) -> Self {
+        Self {
+            purpose,
+            slots: Vec::new(),
+        }
+    }
+
     /// Asks a server.
     ///
     /// # Errors
     /// What the kernel says, when it has no way to the server or no socket left.
     pub(crate) fn ask(
         &mut self,
-        server: IpAddr,
-        question: &[u8; LENGTH],
+        key: K,
+        server: SocketAddr,
+        question: &[u8],
         registry: &Registry,
     ) -> io::Result<()> {
         let any = match server {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
         };
         let free = self.slots.iter().position(Option::is_none);
         let slot = free.unwrap_or(self.slots.len());
-        let mut socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
-        socket.connect(SocketAddr::new(server, PORT))?;
-        registry.register(&mut socket, token(slot), Interest::READABLE)?;
+        let mut socket = UdpSocket::bind(any)?;
+        socket.connect(server)?;
+        registry.register(&mut socket, token(self.purpose, slot), Interest::READABLE)?;
         socket.send(question)?;
         match self.slots.get_mut(slot) {
-            Some(free) => *free = Some((server, socket)),
-            None => self.slots.push(Some((server, socket))),
+            Some(free) => *free = Some((key, socket)),
+            None => self.slots.push(Some((key, socket))),
         }
         Ok(())
     }
 
-    /// Takes what has arrived to the client.
-    pub(crate) fn receive(&self, slot: usize, client: &mut Client, wall: &Wall) {
-        let Some(Some((server, socket))) = self.slots.get(slot) else {
+    /// Hands over what has arrived, or why nothing will.
+    pub(crate) fn receive(&self, slot: usize, mut take: impl FnMut(K, io::Result<&[u8]>)) {
+        let Some(Some((key, socket))) = self.slots.get(slot) else {
             // It was closed between the event and now.
             return;
         };
-        let mut buffer = [0; PACKET_MAX];
+        let mut buffer = [0; MESSAGE_MAX];
         for _ in 0..BURST {
             match socket.recv(&mut buffer) {
-                Ok(length) => client.receive(clock::now(), wall.base(), *server, &buffer[..length]),
+                Ok(length) => take(*key, Ok(&buffer[..length])),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => client.undelivered(*server, error.to_string()),
+                Err(error) => take(*key, Err(error)),
             }
         }
     }
 
     /// Closes those whose question is answered or given up.
-    pub(crate) fn close_idle(&mut self, client: &Client) {
+    pub(crate) fn close_idle(&mut self, is_open: impl Fn(K) -> bool) {
         for slot in &mut self.slots {
-            slot.take_if(|(server, _)| !client.awaits(*server));
+            slot.take_if(|(key, _)| !is_open(*key));
         }
     }
 }
 
 /// The socket that a token stands for; none if it is of no socket here.
-pub(crate) fn from_token(token: Token) -> Option<usize> {
-    (token.0 & LOW == KIND).then_some(token.0 >> 5)
+pub(crate) fn from_token(token: Token) -> Option<(Purpose, usize)> {
+    let purpose = match token.0 & LOW {
+        NAMES => Purpose::Names,
+        TIME => Purpose::Time,
+        _ => return None,
+    };
+    Some((purpose, token.0 >> 5))
 }
 
 /// Links' sockets have something in the lowest two bits.
-fn token(slot: usize) -> Token {
-    Token(slot << 5 | KIND)
+fn token(purpose: Purpose, slot: usize) -> Token {
+    let kind = match purpose {
+        Purpose::Names => NAMES,
+        Purpose::Time => TIME,
+    };
+    Token(slot << 5 | kind)
 }
 
 /// The bits that say whose a token is, and these bits of ours.
 const LOW: usize = 0x1f;
-const KIND: usize = 0x10;
+const TIME: usize = 0x10;
+const NAMES: usize = 0x18;
 
-const PORT: u16 = 123;
-/// A header with a few extension fields; the rest of a longer packet is cut off.
-const PACKET_MAX: usize = 512;
-/// Packets taken from one socket in one turn: a server sends one, and duplicates are worth nothing.
+/// Of the time, a header with a few extension fields; of names, as long as one may be that was not
+/// asked to be longer (RFC 1035, 2.3.4). The rest of a longer one is cut off.
+const MESSAGE_MAX: usize = 512;
+/// Messages taken from one socket in one turn: a server sends one, and duplicates are worth nothing.
 const BURST: usize = 8;
 
 #[cfg(test)]
@@ -94,12 +118,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_tell_the_slot_and_are_nobody_else_s() {
+    fn tokens_tell_purpose_and_slot_and_are_nobody_else_s() {
         for slot in 0..9 {
-            assert_eq!(from_token(token(slot)), Some(slot));
-            assert_eq!(token(slot).0 & 3, 0);
+            for purpose in [Purpose::Names, Purpose::Time] {
+                assert_eq!(from_token(token(purpose, slot)), Some((purpose, slot)));
+                assert_eq!(token(purpose, slot).0 & 3, 0);
+            }
         }
-        for other in [0, 4, 8, 0x11, 0x31] {
+        for other in [0, 4, 8, 0x0c, 0x11, 0x19, 0x31] {
             assert_eq!(from_token(Token(other)), None);
         }
     }
