@@ -30,6 +30,41 @@ enum NetCommand {
     Status,
     /// Change how a network card gets its addresses; undone by itself unless it is confirmed
     Set(SetArguments),
+    /// Unmake a bridge or VLAN; undone by itself unless it is confirmed
+    Remove {
+        /// The bridge or VLAN
+        link: String,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Say how soon a network card is used for what goes out: the lowest metric is preferred
+    Metric {
+        /// The network card
+        link: String,
+        /// From 1 to 9999; 0 is the usual one: 100 for a cable, 600 for Wi-Fi, 700 for a modem
+        metric: u32,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Have a service send by one uplink; undone by itself unless it is confirmed
+    Bind {
+        /// The service
+        service: String,
+        /// The network card
+        uplink: String,
+        /// Send by no other, also while that one leads nowhere
+        #[arg(long)]
+        only: bool,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Have a service send by the default way again
+    Unbind {
+        /// The service
+        service: String,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Keep a change, with the token that `set` gave
     Confirm {
         /// The token
@@ -43,6 +78,8 @@ enum NetCommand {
     Dns,
     /// Addresses and the gateway
     Route,
+    /// The ways to the outside: which one is used, and why
+    Uplinks,
     /// The rules of the packet filter
     Firewall,
     /// Whom the box asks for the time; without servers, what came of it
@@ -73,6 +110,21 @@ struct SetArguments {
     /// A name server's address; may be given again
     #[arg(long)]
     dns: Vec<String>,
+    /// Make it a bridge that joins these network cards, parted by commas
+    #[arg(long, value_delimiter = ',', conflicts_with = "vlan")]
+    bridge: Vec<String>,
+    /// Make it this VLAN, 1 to 4094
+    #[arg(long, requires = "on")]
+    vlan: Option<u16>,
+    /// The network card that the VLAN is on
+    #[arg(long, requires = "vlan")]
+    on: Option<String>,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+#[derive(Debug, Args)]
+struct Wait {
     /// How long the change waits to be confirmed, in seconds, 10 to 600
     #[arg(long, default_value_t = 90)]
     seconds: u64,
@@ -98,9 +150,34 @@ enum Mode {
 pub(crate) fn run(arguments: &NetArguments) -> Result<(), NetError> {
     let call = |method: &str, params| api::call(Path::new(api::SOCKET), method, &params);
     let status = || call("net.status", json!({}));
+    let change = |params| call("net.set", params);
     let (value, shown): (Value, fn(&Value) -> String) = match &arguments.command {
         NetCommand::Status => (status()?, show::status),
-        NetCommand::Set(set) => (call("net.set", params(set))?, show::taken),
+        NetCommand::Set(set) => (change(params(set))?, show::taken),
+        NetCommand::Remove { link, wait } => {
+            let params = json!({ "link": link, "mode": "removed", "seconds": wait.seconds });
+            (change(params)?, show::taken)
+        }
+        NetCommand::Metric { link, metric, wait } => {
+            let params = json!({ "link": link, "metric": metric, "seconds": wait.seconds });
+            (change(params)?, show::taken)
+        }
+        NetCommand::Bind {
+            service,
+            uplink,
+            only,
+            wait,
+        } => {
+            let seconds = wait.seconds;
+            let params = json!({
+                "service": service, "uplink": uplink, "only": only, "seconds": seconds,
+            });
+            (change(params)?, show::taken)
+        }
+        NetCommand::Unbind { service, wait } => {
+            let params = json!({ "service": service, "uplink": "", "seconds": wait.seconds });
+            (change(params)?, show::taken)
+        }
         NetCommand::Confirm { token } => (
             call("net.confirm", json!({ "token": token }))?,
             show::confirmed,
@@ -114,6 +191,10 @@ pub(crate) fn run(arguments: &NetArguments) -> Result<(), NetError> {
             show::dns,
         ),
         NetCommand::Route => (part(status()?, &["links", "gateway"]), show::route),
+        NetCommand::Uplinks => {
+            let fields = ["uplinks", "metrics", "bound", "made"];
+            (part(status()?, &fields), show::uplinks)
+        }
         NetCommand::Time { servers } if servers.is_empty() => {
             (part(status()?, &["time", "findings"]), show::time)
         }
@@ -154,14 +235,21 @@ fn params(set: &SetArguments) -> Value {
         Mode::Static => "static",
         Mode::Unmanaged => "unmanaged",
     };
-    json!({
+    let mut params = json!({
         "link": set.link,
         "mode": mode,
         "address": set.address,
         "gateway": set.gateway,
         "dns": set.dns,
-        "seconds": set.seconds,
-    })
+        "seconds": set.wait.seconds,
+    });
+    if !set.bridge.is_empty() {
+        params["bridge"] = json!(set.bridge);
+    }
+    if let Some(id) = set.vlan {
+        params["vlan"] = json!({ "on": set.on, "id": id });
+    }
+    params
 }
 
 /// What the API takes for these servers.
@@ -216,6 +304,32 @@ mod tests {
                 "gateway": "192.168.1.1", "dns": ["9.9.9.9", "1.1.1.1"], "seconds": 90,
             })
         );
+    }
+
+    #[test]
+    fn a_bridge_and_a_vlan_are_said_with_what_they_are_made_of() {
+        let said = |line: &str| {
+            let arguments = parsed(line).unwrap();
+            let NetCommand::Set(set) = &arguments.command else {
+                panic!("{arguments:?}");
+            };
+            params(set)
+        };
+        let bridge = said("set br0 automatic --bridge eth0,eth1");
+        assert_eq!(bridge["bridge"], json!(["eth0", "eth1"]));
+        let vlan = said("set lan7 static --address 10.7.0.1/24 --vlan 7 --on eth0");
+        assert_eq!(vlan["vlan"], json!({ "on": "eth0", "id": 7 }));
+        assert!(parsed("set lan7 automatic --vlan 7").is_err());
+        assert!(parsed("set lan7 automatic --vlan 7 --on eth0 --bridge eth1").is_err());
+        for line in [
+            "remove br0",
+            "metric eth1 50 --seconds 30",
+            "bind cloud eth1 --only",
+            "unbind cloud",
+            "uplinks --json",
+        ] {
+            assert!(parsed(line).is_ok(), "{line}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ use std::{
 use supervise::{
     control::Power,
     log_query,
-    network::{GeneralSetting, LinkSetting},
+    network::{GeneralSetting, Wish},
     status::BoxStatus,
     unit::UnitName,
 };
@@ -93,12 +93,12 @@ pub enum NetOrder {
     General(GeneralSetting),
     /// Undo the change that waits.
     Rollback,
-    /// Change how a link gets its addresses; undone by itself unless it is confirmed.
+    /// Change a setting; undone by itself unless it is confirmed.
     Set {
-        /// The link.
+        /// The link or service that it is about.
         link: String,
         /// What is to be.
-        setting: LinkSetting,
+        wish: Wish,
     },
 }
 

@@ -32,7 +32,7 @@ pub struct Keep {
 }
 
 /// How the network is set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeptNetwork {
     /// What is settled.
     pub settings: Settings,
@@ -48,10 +48,16 @@ impl Keep {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, postcard::Error> {
         let (mut keep, rest) = postcard::take_from_bytes::<Self>(bytes)?;
         if !rest.is_empty() {
+            let settings = &mut keep.network.settings;
             let (network, rest) = postcard::take_from_bytes(rest)?;
-            keep.network = network;
+            (settings.links, keep.network.unconfirmed) = network;
             if !rest.is_empty() {
-                keep.general = postcard::from_bytes(rest)?;
+                let (general, rest) = postcard::take_from_bytes(rest)?;
+                keep.general = general;
+                if !rest.is_empty() {
+                    let more = postcard::from_bytes(rest)?;
+                    (settings.made, settings.metrics, settings.services) = more;
+                }
             }
         }
         Ok(keep)
@@ -60,8 +66,12 @@ impl Keep {
     /// The bytes to write.
     pub fn to_bytes(&self) -> Vec<u8> {
         let bytes = postcard::to_stdvec(self);
-        let bytes = bytes.and_then(|bytes| postcard::to_extend(&self.network, bytes));
+        let settings = &self.network.settings;
+        let network = (&settings.links, self.network.unconfirmed);
+        let bytes = bytes.and_then(|bytes| postcard::to_extend(&network, bytes));
         let bytes = bytes.and_then(|bytes| postcard::to_extend(&self.general, bytes));
+        let more = (&settings.made, &settings.metrics, &settings.services);
+        let bytes = bytes.and_then(|bytes| postcard::to_extend(&more, bytes));
         bytes.expect("plain data always has a postcard form")
     }
 
@@ -119,13 +129,18 @@ mod tests {
         let old = postcard::to_stdvec(&keep).unwrap();
         assert_eq!(Keep::from_bytes(&old).unwrap(), keep);
         let link = ("eth0".to_owned(), netstack::net::Addressing::Unmanaged);
-        keep.network.settings.extend([link]);
+        keep.network.settings.links.extend([link]);
         keep.network.unconfirmed = true;
-        let mut of_before = postcard::to_stdvec(&keep).unwrap();
-        of_before.extend(postcard::to_stdvec(&keep.network).unwrap());
+        // As written by versions that knew of links alone, and then of the time.
+        let network = (&keep.network.settings.links, true);
+        let of_before = postcard::to_extend(&network, old).unwrap();
         assert_eq!(Keep::from_bytes(&of_before).unwrap(), keep);
         keep.general.lan = true;
         keep.general.time = Some(netstack::net::TimeServer::usual());
+        let of_before = postcard::to_extend(&keep.general, of_before).unwrap();
+        assert_eq!(Keep::from_bytes(&of_before).unwrap(), keep);
+        let metric = ("eth0".to_owned(), 50);
+        keep.network.settings.metrics.extend([metric]);
         let new = keep.to_bytes();
         assert_eq!(Keep::from_bytes(&new).unwrap(), keep);
         let read_by_old: Keep = postcard::from_bytes(&new).unwrap();

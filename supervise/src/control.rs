@@ -22,7 +22,7 @@ use rustix::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    network::{ChangeTaken, GeneralSetting, LinkSetting, NotConfirmed},
+    network::{ChangeTaken, GeneralSetting, NotConfirmed, Wish},
     status::{BoxStatus, Notice, ResolverStatus},
     unit::{Exit, UnitInfo, UnitName},
 };
@@ -130,15 +130,15 @@ pub enum Request {
     Names(Vec<(String, Ipv4Addr)>),
     /// Front: how its name server does.
     Resolver(Box<ResolverStatus>),
-    /// Manager: change how a link gets its addresses. Answered by [`Event::NetworkSet`]; undone
-    /// again unless it is confirmed in time.
+    /// Manager: change a setting of the network. Answered by [`Event::NetworkSet`]; undone again
+    /// unless it is confirmed in time.
     SetNetwork {
         /// Comes back in the answer.
         id: u64,
-        /// The link.
+        /// The link or service that it is about.
         link: String,
         /// What is to be.
-        setting: LinkSetting,
+        wish: Wish,
         /// How long it may take to confirm it, in seconds.
         seconds: u64,
     },

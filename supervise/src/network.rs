@@ -31,6 +31,47 @@ pub enum LinkSetting {
     Unmanaged,
 }
 
+/// What one change of the settings is to bring, for one link or one service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wish {
+    /// How a link gets its addresses.
+    Addresses(LinkSetting),
+    /// By which uplink a service sends; none is the box's default.
+    Bound(Option<Binding>),
+    /// A link is made, with how it gets its addresses.
+    Made(MadeLink, LinkSetting),
+    /// The metric of a link as an uplink: the lowest is preferred. None is that of its kind.
+    Metric(Option<u32>),
+    /// A link that was made is no more.
+    Removed,
+}
+
+/// A link that the owner declares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MadeLink {
+    /// A switch between its ports.
+    Bridge {
+        /// The links that are its ports.
+        ports: Vec<String>,
+    },
+    /// A network of its own among others on one cable.
+    Vlan {
+        /// The link it is on.
+        on: String,
+        /// Its number.
+        id: u16,
+    },
+}
+
+/// What a service is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// The uplink's name.
+    pub uplink: String,
+    /// Whether it sends by no other, also while that one leads nowhere.
+    pub only: bool,
+}
+
 /// What can be set of the time and of names. It holds at once, as it cuts nobody off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GeneralSetting {
@@ -79,6 +120,14 @@ pub enum NotConfirmed {
 pub struct NetworkStatus {
     /// What is settled, by link; those not named are automatic.
     pub settings: BTreeMap<String, LinkSetting>,
+    /// Bridges and VLANs that are settled, by their name.
+    pub made: BTreeMap<String, MadeLink>,
+    /// Metrics that are settled, by link; others have that of their kind.
+    pub metrics: BTreeMap<String, u32>,
+    /// Services that are bound to an uplink, by their id.
+    pub bound: BTreeMap<String, Binding>,
+    /// The ways to the outside, the one that is used first.
+    pub uplinks: Vec<Uplink>,
     /// The change that waits for its confirmation.
     pub change: Option<Change>,
     /// How the last change ended, as a sentence.
@@ -106,14 +155,29 @@ pub struct NetworkStatus {
 /// A change that waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// Which link it is about.
+    /// Which link or service it is about.
     pub link: String,
     /// What is to be.
-    pub setting: LinkSetting,
+    pub wish: Wish,
     /// Whether it is in force.
     pub applied: bool,
     /// When it is undone by itself, since the kernel started.
     pub until: Duration,
+}
+
+/// A link that leads, or should lead, to the outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// The link.
+    pub link: String,
+    /// Its gateway, if it has one.
+    pub gateway: Option<Ipv4Addr>,
+    /// The metric of its default route.
+    pub metric: u32,
+    /// Whether it carries what goes out by default.
+    pub is_default: bool,
+    /// How it is and why it is used or not, as sentences.
+    pub why: String,
 }
 
 /// Something that has to work for the box to be reached.
@@ -212,6 +276,49 @@ impl std::fmt::Display for LinkSetting {
     }
 }
 
+impl Wish {
+    /// How its link is to get its addresses, if that is part of it.
+    pub fn setting(&self) -> Option<&LinkSetting> {
+        match self {
+            Self::Addresses(setting) | Self::Made(_, setting) => Some(setting),
+            Self::Bound(_) | Self::Metric(_) | Self::Removed => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Wish {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Addresses(setting) => setting.fmt(f),
+            Self::Bound(None) => f.write_str("sent by the default way"),
+            Self::Bound(Some(binding)) => binding.fmt(f),
+            Self::Made(made, setting) => write!(f, "{made}, {setting}"),
+            Self::Metric(None) => f.write_str("used as an uplink as usual"),
+            Self::Metric(Some(metric)) => write!(f, "used as an uplink with metric {metric}"),
+            Self::Removed => f.write_str("removed"),
+        }
+    }
+}
+
+impl std::fmt::Display for MadeLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bridge { ports } => write!(f, "a bridge of {}", ports.join(", ")),
+            Self::Vlan { on, id } => write!(f, "VLAN {id} on {on}"),
+        }
+    }
+}
+
+impl std::fmt::Display for Binding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { uplink, only } = self;
+        match only {
+            true => write!(f, "sent by {uplink} and by no other"),
+            false => write!(f, "sent by {uplink} while that leads out"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,5 +336,14 @@ mod tests {
             "192.168.1.5/24 by gateway 192.168.1.1, names from 9.9.9.9"
         );
         assert_eq!(LinkSetting::default().to_string(), "automatic");
+        let ports = vec!["eth0".to_owned(), "eth1".to_owned()];
+        let bridge = Wish::Made(MadeLink::Bridge { ports }, LinkSetting::Automatic);
+        assert_eq!(bridge.to_string(), "a bridge of eth0, eth1, automatic");
+        let bound = |only| {
+            let uplink = "eth1".to_owned();
+            Wish::Bound(Some(Binding { uplink, only })).to_string()
+        };
+        assert_eq!(bound(true), "sent by eth1 and by no other");
+        assert_eq!(bound(false), "sent by eth1 while that leads out");
     }
 }

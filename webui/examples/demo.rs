@@ -11,7 +11,7 @@ use std::{
 
 use supervise::{
     control::{Power, Secret},
-    network::{Change, ChangeTaken, Finding, GeneralSetting, LinkSetting, Verdict},
+    network::{Change, ChangeTaken, Finding, GeneralSetting, Verdict, Wish},
     status::{
         BoxStatus, DataState, GuardEvent, LinkSummary, NetSummary, Notice, NoticeLevel,
         StepOutcome, StepReport,
@@ -183,16 +183,11 @@ impl Host for Demo {
         Ok(())
     }
 
-    fn set_network(
-        &self,
-        link: String,
-        setting: LinkSetting,
-        seconds: u64,
-    ) -> Asked<'_, ChangeTaken> {
+    fn set_network(&self, link: String, wish: Wish, seconds: u64) -> Asked<'_, ChangeTaken> {
         self.change(|snapshot| {
             snapshot.status.network.change = Some(Change {
                 link,
-                setting,
+                wish,
                 applied: true,
                 until: snapshot.status.uptime + Duration::from_secs(seconds),
             });
@@ -211,7 +206,9 @@ impl Host for Demo {
         self.change(|snapshot| {
             let network = &mut snapshot.status.network;
             if let Some(change) = network.change.take() {
-                network.settings.insert(change.link, change.setting);
+                let setting = change.wish.setting().cloned();
+                let setting = setting.map(|setting| (change.link, setting));
+                network.settings.extend(setting);
             }
         });
         Box::pin(async { Ok(true) })

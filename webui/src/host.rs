@@ -5,7 +5,7 @@ use std::{fmt, future::Future, os::fd::OwnedFd, pin::Pin, sync::Arc, time::Durat
 use serde::{Deserialize, Serialize};
 use supervise::{
     control::{Power, Secret},
-    network::{ChangeTaken, GeneralSetting, LinkSetting},
+    network::{ChangeTaken, GeneralSetting, Wish},
     status::BoxStatus,
     unit::UnitName,
 };
@@ -22,14 +22,9 @@ pub trait Host: Send + Sync + 'static {
     /// The last `lines` log lines, oldest first, of `unit` or of everything.
     fn logs(&self, unit: Option<UnitName>, lines: usize) -> Asked<'_, Vec<LogLine>>;
 
-    /// Changes how `link` gets its addresses. In a moment; for `seconds` at most, unless it is
-    /// confirmed.
-    fn set_network(
-        &self,
-        link: String,
-        setting: LinkSetting,
-        seconds: u64,
-    ) -> Asked<'_, ChangeTaken>;
+    /// Changes a setting of `link`, which may be a service. In a moment; for `seconds` at most,
+    /// unless it is confirmed.
+    fn set_network(&self, link: String, wish: Wish, seconds: u64) -> Asked<'_, ChangeTaken>;
 
     /// Sets something of the time or of names, at once.
     fn set_general(&self, setting: GeneralSetting) -> Asked<'_, ()>;

@@ -158,9 +158,9 @@ pub(crate) fn describe() -> Value {
 
 async fn net_set(params: SetParams, host: &Arc<dyn Host>) -> Result<Value, Failure> {
     let wrong = |why| Failure::new(rpc::INVALID_PARAMS, why);
-    let setting = params.setting().map_err(wrong)?;
     let seconds = params.seconds.unwrap_or(USUAL_WAIT_S);
-    let taken = host.set_network(params.link, setting, seconds);
+    let (link, wish) = params.wish().map_err(wrong)?;
+    let taken = host.set_network(link, wish, seconds);
     let taken = waited(taken).await?;
     let hostname = host.snapshot().borrow().status.hostname.clone();
     Ok(net::taken(&hostname, &taken))
@@ -293,13 +293,21 @@ const METHODS: &[Method] = &[
     ),
     change(
         "net.set",
-        "Changes how a link gets its addresses; undone by itself unless it is confirmed.",
+        "Changes one of these, undone by itself unless it is confirmed: how a link gets its \
+         addresses (mode), what it is made of (bridge or vlan, or mode \"removed\"), its metric as an \
+         uplink (0 is the usual), or by which uplink a service sends (\"\" is the default way).",
         &[
             params::LINK,
             params::MODE,
             params::ADDRESS,
             params::GATEWAY,
             params::DNS,
+            params::BRIDGE,
+            params::VLAN,
+            params::METRIC,
+            params::SERVICE,
+            params::UPLINK,
+            params::ONLY,
             params::SECONDS,
         ],
         Action::NetSet,

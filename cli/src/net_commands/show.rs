@@ -146,11 +146,52 @@ pub(super) fn route(status: &Value) -> String {
     text + &format!("gateway    {gateway}\n")
 }
 
+/// The ways to the outside, and what the owner set of them.
+pub(super) fn uplinks(status: &Value) -> String {
+    let mut text = String::new();
+    for uplink in list(&status["uplinks"]) {
+        let used = if uplink["isDefault"] == true {
+            "used"
+        } else {
+            ""
+        };
+        let (link, metric) = (word(&uplink["link"]), word(&uplink["metric"]));
+        let why = word(&uplink["why"]);
+        let _ = writeln!(text, "{link:<10} {used:<5} metric {metric:<5} {why}");
+    }
+    for (service, bound) in status["bound"].as_object().into_iter().flatten() {
+        let how = match bound["only"] == true {
+            true => "and by no other",
+            false => "while that leads out",
+        };
+        let (service, uplink) = (name(service), word(&bound["uplink"]));
+        let _ = writeln!(text, "{service:<10} is sent by {uplink} {how}");
+    }
+    for (link, made) in status["made"].as_object().into_iter().flatten() {
+        let ports: Vec<_> = list(&made["bridge"]).iter().map(word).collect();
+        let (link, vlan) = (name(link), &made["vlan"]);
+        let _ = match vlan.is_object() {
+            true => writeln!(
+                text,
+                "{link:<10} VLAN {} on {}",
+                word(&vlan["id"]),
+                word(&vlan["on"])
+            ),
+            false => writeln!(text, "{link:<10} bridge of {}", ports.join(", ")),
+        };
+    }
+    or(text, "There is no way to the outside.\n")
+}
+
 /// The packet filter.
 pub(super) fn firewall(status: &Value) -> String {
     let rules = list(&status["firewall"]).iter();
     let text = rules.map(|rule| word(rule) + "\n").collect();
     or(text, "The packet filter is not in force.\n")
+}
+
+fn name(name: &str) -> String {
+    word(&Value::from(name))
 }
 
 fn or(text: String, instead: &str) -> String {
@@ -165,6 +206,29 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn uplinks_are_shown_with_what_is_bound_to_them() {
+        let status = json!({
+            "uplinks": [
+                { "link": "eth1", "metric": 100, "isDefault": true, "why": "It comes first." },
+                { "link": "eth0", "metric": 20100, "isDefault": false, "why": "It is silent." },
+            ],
+            "bound": { "cloud": { "uplink": "eth1", "only": true } },
+            "made": {
+                "br0": { "bridge": ["eth2", "eth3"] }, "lan7": { "vlan": { "on": "eth0", "id": 7 } },
+            },
+        });
+        assert_eq!(
+            uplinks(&status),
+            "eth1       used  metric 100   It comes first.\n\
+             eth0             metric 20100 It is silent.\n\
+             cloud      is sent by eth1 and by no other\n\
+             br0        bridge of eth2, eth3\n\
+             lan7       VLAN 7 on eth0\n"
+        );
+        assert!(uplinks(&json!({})).contains("no way"));
+    }
 
     #[test]
     fn what_does_not_work_is_said_with_what_was_seen() {

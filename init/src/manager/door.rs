@@ -20,7 +20,8 @@ pub(super) fn own_names(status: &BoxStatus) -> BTreeSet<String> {
         .map(|(ip, _)| ip.to_string());
     // Whoever confirms a change comes by an address that is not there yet.
     let change = status.network.change.as_ref();
-    let next = change.and_then(|change| match &change.setting {
+    let setting = change.and_then(|change| change.wish.setting());
+    let next = setting.and_then(|setting| match setting {
         LinkSetting::Static { address, .. } => Some(address.to_string()),
         LinkSetting::Automatic | LinkSetting::Unmanaged => None,
     });

@@ -8,7 +8,7 @@ use std::{
 use services::registry::Desired;
 use supervise::{
     control::{Event, Power, Request, Secret},
-    network::{ChangeTaken, GeneralSetting, LinkSetting},
+    network::{self, ChangeTaken, GeneralSetting},
     unit::UnitName,
 };
 use tokio::sync::{mpsc, watch};
@@ -130,14 +130,14 @@ impl webui::Host for Desk {
     fn set_network(
         &self,
         link: String,
-        setting: LinkSetting,
+        wish: network::Wish,
         seconds: u64,
     ) -> Asked<'_, ChangeTaken> {
         Box::pin(async move {
             let ask = |id| Request::SetNetwork {
                 id,
                 link,
-                setting,
+                wish,
                 seconds,
             };
             match self.questions.ask(&self.link, ask).await? {

@@ -90,11 +90,11 @@ impl Pid1 {
                 Request::SetNetwork {
                     id,
                     link,
-                    setting,
+                    wish,
                     seconds,
                 },
             ) => {
-                self.set_network(id, link, &setting, seconds, now);
+                self.set_network(id, link, wish, seconds, now);
                 Ok(())
             }
             (Role::Manager, Request::SetGeneral { id, setting }) => {

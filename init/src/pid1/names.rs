@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use netstack::names::DnsConfig;
+use netstack::{names::DnsConfig, net::Bound};
 use rustix::net::{SocketType, sockopt};
 use serde::{Deserialize, Serialize};
 use supervise::{
@@ -59,9 +59,34 @@ impl Pid1 {
         let refused = stranger
             .map(|(id, address)| format!("{address} is no service's address, so {id} has no name"));
         names.retain(|(_, address)| is_services(*address));
+        let before = self.bound_services();
         self.names.services = names;
+        if self.bound_services() != before {
+            self.configure_net();
+        }
         self.tell_names();
         refused.map_or(Ok(()), Err)
+    }
+
+    /// The services that are bound to an uplink, by the addresses that they have.
+    pub(super) fn bound_services(&self) -> Vec<Bound> {
+        let bindings = &self.changes.in_force().services;
+        let services = self.names.services.iter();
+        let bound = services.filter_map(|(id, address)| {
+            let binding = bindings.get(id)?;
+            Some(Bound {
+                address: *address,
+                uplink: binding.uplink.clone(),
+                otherwise: binding.otherwise,
+            })
+        });
+        bound.collect()
+    }
+
+    /// The ids of the services that have a name.
+    pub(super) fn service_ids(&self) -> Vec<&str> {
+        let services = self.names.services.iter();
+        services.map(|(id, _)| id.as_str()).collect()
     }
 
     /// Takes what the front says of its name server. Every status carries it, so its size is bounded

@@ -11,15 +11,18 @@ use std::{
 };
 
 use netstack::net::{
-    Addressing, Bridge, General, TimeServer,
-    settings::{self, Settings, Surroundings},
+    Addressing, Bridge, General, Made, Otherwise, TimeServer,
+    settings::{self, Settings, Surroundings, Unfit},
     transaction::{self, End, Token, Transaction, Turn, Unconfirmed},
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 use supervise::{
     control::{Event, Secret},
-    network::{Change, ChangeTaken, GeneralSetting, LinkSetting, NetworkStatus, NotConfirmed},
+    network::{
+        Binding, Change, ChangeTaken, GeneralSetting, LinkSetting, MadeLink, NetworkStatus,
+        NotConfirmed, Wish,
+    },
 };
 
 use super::{Pid1, publish, roles::Role, tries::WrongTries};
@@ -47,7 +50,7 @@ pub(super) struct ChangesRecord<'a> {
 }
 
 impl NetChanges {
-    /// How links get their addresses now.
+    /// What is set now.
     pub(super) fn in_force(&self) -> &Settings {
         self.transaction.in_force()
     }
@@ -91,18 +94,25 @@ impl NetChanges {
 
     /// What is shown of it.
     pub(super) fn status(&self, now: Duration) -> NetworkStatus {
-        let settled = self.transaction.settled().iter();
+        let settled = self.transaction.settled();
         let waiting = self.transaction.waiting(now);
+        let links = settled.links.iter();
+        let made = settled.made.iter();
+        let bound = settled.services.iter();
         NetworkStatus {
-            settings: settled
+            settings: links
                 .map(|(link, addressing)| (link.clone(), setting(addressing)))
+                .collect(),
+            made: made
+                .map(|(link, made)| (link.clone(), made_link(made)))
+                .collect(),
+            metrics: settled.metrics.clone(),
+            bound: bound
+                .map(|(id, bound)| (id.clone(), binding(bound)))
                 .collect(),
             change: waiting.map(|waiting| Change {
                 link: waiting.link.to_owned(),
-                setting: waiting
-                    .settings
-                    .get(waiting.link)
-                    .map_or(LinkSetting::Automatic, setting),
+                wish: wish_of(waiting.link, settled, waiting.settings),
                 applied: waiting.applied,
                 until: now + waiting.left,
             }),
@@ -119,7 +129,10 @@ impl NetChanges {
     /// With a change that waits, always the same.
     pub(super) fn sample() -> Self {
         let mut changes = Self::default();
-        let settings = Settings::from([("eth0".to_owned(), Addressing::Unmanaged)]);
+        let settings = Settings {
+            links: [("eth0".to_owned(), Addressing::Unmanaged)].into(),
+            ..Settings::default()
+        };
         let (link, token) = ("eth0".to_owned(), Token::new([7; 16]));
         let (now, wait) = (Duration::from_secs(9), transaction::USUAL_WAIT);
         let taken = changes
@@ -150,12 +163,12 @@ impl Pid1 {
         &mut self,
         id: u64,
         link: String,
-        setting: &LinkSetting,
+        wish: Wish,
         seconds: u64,
         now: Duration,
     ) {
         let wait = Duration::from_secs(seconds);
-        let result = self.propose_network(link, setting, wait, now);
+        let result = self.propose_network(link, wish, wait, now);
         self.tell(Role::Manager, Event::NetworkSet { id, result }, vec![]);
     }
 
@@ -199,9 +212,9 @@ impl Pid1 {
         now: Duration,
     ) -> Result<String, String> {
         match order {
-            NetOrder::Set { link, setting } => {
+            NetOrder::Set { link, wish } => {
                 let wait = transaction::USUAL_WAIT;
-                self.propose_network(link, &setting, wait, now)?;
+                self.propose_network(link, wish, wait, now)?;
                 Ok(format!(
                     "It is in force in a moment, and undone in {} s unless you say `net confirm`.",
                     wait.as_secs()
@@ -252,26 +265,27 @@ impl Pid1 {
     fn propose_network(
         &mut self,
         link: String,
-        setting: &LinkSetting,
+        wish: Wish,
         wait: Duration,
         now: Duration,
     ) -> Result<ChangeTaken, String> {
-        let transaction = &mut self.changes.transaction;
-        let mut settings = transaction.settled().clone();
-        settings.insert(link.clone(), addressing(setting));
+        let said = wish.to_string();
         let around = Surroundings {
-            links: &known_links(&self.net, transaction.settled()),
+            links: &known_links(&self.net, self.changes.transaction.settled()),
             bridge: &Bridge::default(),
+            services: &self.service_ids(),
         };
-        settings::check(&settings, &link, around).map_err(|e| e.to_string())?;
+        let settled = self.changes.transaction.settled();
+        let settings = changed(settled, &link, wish, around).map_err(|e| e.to_string())?;
         let mut random = [0; 16];
         getrandom(&mut random, GetRandomFlags::NONBLOCK)
             .map_err(|e| format!("There are no random numbers for a token: {e}."))?;
         let token = Token::new(random);
-        let addresses = addresses_of(settings.get(&link));
+        let addresses = addresses_of(settings.links.get(&link));
+        let transaction = &mut self.changes.transaction;
         let taken = transaction.propose(now, link.clone(), settings, token, wait);
         taken.map_err(|e| e.to_string())?;
-        supervise::info!("{link} is to be {setting}, if that is confirmed");
+        supervise::info!("{link} is to be {said}, if that is confirmed");
         self.write_keep();
         self.changed();
         Ok(ChangeTaken {
@@ -365,12 +379,117 @@ fn known_links(
         (link.name.clone(), addresses)
     });
     let mut known: Vec<_> = there.collect();
-    for link in settled.keys() {
+    // Ports are nobody's links of their own, so they are not among those looked after.
+    let parts = settled.made.values().flat_map(|made| match made {
+        Made::Bridge { ports } => ports.as_slice(),
+        Made::Vlan { on, .. } => std::slice::from_ref(on),
+    });
+    for link in settled.links.keys().chain(settled.made.keys()).chain(parts) {
         if !known.iter().any(|(name, _)| name == link) {
             known.push((link.clone(), Vec::new()));
         }
     }
     known
+}
+
+/// The settings with one change.
+fn changed(
+    settled: &Settings,
+    link: &str,
+    wish: Wish,
+    around: Surroundings<'_>,
+) -> Result<Settings, Unfit> {
+    let mut settings = settled.clone();
+    let name = link.to_owned();
+    match wish {
+        Wish::Addresses(setting) => {
+            settings.links.insert(name, addressing(&setting));
+        }
+        Wish::Bound(bound) => {
+            match bound {
+                Some(bound) => settings.services.insert(name, netstack_binding(bound)),
+                None => settings.services.remove(link),
+            };
+            settings::check_service(&settings, link, around)?;
+            return Ok(settings);
+        }
+        Wish::Made(made, setting) => {
+            if let MadeLink::Bridge { ports } = &made {
+                // A port has none of these of its own.
+                settings.links.retain(|link, _| !ports.contains(link));
+                settings.metrics.retain(|link, _| !ports.contains(link));
+            }
+            settings.made.insert(name.clone(), netstack_made(made));
+            settings.links.insert(name, addressing(&setting));
+        }
+        Wish::Metric(metric) => {
+            match metric.filter(|metric| *metric != 0) {
+                Some(metric) => settings.metrics.insert(name, metric),
+                None => settings.metrics.remove(link),
+            };
+        }
+        Wish::Removed => {
+            settings::check_removal(&settings, link)?;
+            settings.made.remove(link);
+            settings.links.remove(link);
+            settings.metrics.remove(link);
+            return Ok(settings);
+        }
+    }
+    settings::check(&settings, link, around)?;
+    Ok(settings)
+}
+
+/// What a change from these settings to those brings for its link.
+fn wish_of(link: &str, before: &Settings, after: &Settings) -> Wish {
+    let setting = after
+        .links
+        .get(link)
+        .map_or(LinkSetting::Automatic, setting);
+    let made = |settings: &Settings| settings.made.get(link).map(made_link);
+    match (made(before), made(after)) {
+        (Some(_), None) => return Wish::Removed,
+        (before, Some(after)) if before.as_ref() != Some(&after) => {
+            return Wish::Made(after, setting);
+        }
+        _ => {}
+    }
+    if before.services.get(link) != after.services.get(link) {
+        return Wish::Bound(after.services.get(link).map(binding));
+    }
+    if before.metrics.get(link) != after.metrics.get(link) {
+        return Wish::Metric(after.metrics.get(link).copied());
+    }
+    Wish::Addresses(setting)
+}
+
+fn made_link(made: &Made) -> MadeLink {
+    match made.clone() {
+        Made::Bridge { ports } => MadeLink::Bridge { ports },
+        Made::Vlan { on, id } => MadeLink::Vlan { on, id },
+    }
+}
+
+fn netstack_made(made: MadeLink) -> Made {
+    match made {
+        MadeLink::Bridge { ports } => Made::Bridge { ports },
+        MadeLink::Vlan { on, id } => Made::Vlan { on, id },
+    }
+}
+
+fn binding(binding: &settings::Binding) -> Binding {
+    Binding {
+        uplink: binding.uplink.clone(),
+        only: binding.otherwise == Otherwise::Stop,
+    }
+}
+
+fn netstack_binding(Binding { uplink, only }: Binding) -> settings::Binding {
+    let otherwise = match only {
+        true => Otherwise::Stop,
+        false => Otherwise::FailOver,
+    };
+    settings::Binding { uplink, otherwise }
 }
 
 fn addresses_of(addressing: Option<&Addressing>) -> Vec<IpAddr> {
@@ -432,3 +551,63 @@ fn ended(end: End) -> String {
 const NOTHING_WAITS: &str = "No change of the network waits to be confirmed.";
 const UNCONFIRMED: &str = "A change of the network had not been confirmed when the server went down. \
                            The settings of before are in force.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(settled: &Settings, link: &str, wish: Wish) -> Result<Settings, String> {
+        let links = ["eth0", "eth1"].map(|name| (name.to_owned(), Vec::new()));
+        let around = Surroundings {
+            links: &links,
+            bridge: &Bridge::default(),
+            services: &["cloud"],
+        };
+        changed(settled, link, wish, around).map_err(|e| e.to_string())
+    }
+
+    fn bridge(ports: &[&str]) -> Wish {
+        let ports = ports.iter().map(|port| (*port).to_owned()).collect();
+        Wish::Made(MadeLink::Bridge { ports }, LinkSetting::Automatic)
+    }
+
+    #[test]
+    fn what_a_change_brings_is_what_was_wished() {
+        let fixed = LinkSetting::Static {
+            address: [192, 168, 1, 5].into(),
+            prefix: 24,
+            gateway: None,
+            dns: Vec::new(),
+        };
+        let uplink = "eth1".to_owned();
+        let bound = Binding { uplink, only: true };
+        let vlan = MadeLink::Vlan {
+            on: "eth1".to_owned(),
+            id: 7,
+        };
+        let mut settled = Settings::default();
+        for (link, wish) in [
+            ("eth0", Wish::Addresses(fixed.clone())),
+            ("eth0", Wish::Metric(Some(50))),
+            ("cloud", Wish::Bound(Some(bound))),
+            ("lan7", Wish::Made(vlan, fixed)),
+            ("cloud", Wish::Bound(None)),
+            ("eth0", Wish::Metric(None)),
+            ("lan7", Wish::Removed),
+            ("br0", bridge(&["eth0", "eth1"])),
+        ] {
+            // The VLAN's address is in the network of the fixed one.
+            if link == "lan7" {
+                settled.links.remove("eth0");
+            }
+            let after = with(&settled, link, wish.clone()).unwrap();
+            assert_eq!(wish_of(link, &settled, &after), wish, "{link}");
+            settled = after;
+        }
+        assert!(!settled.links.contains_key("eth0"), "a port has no setting");
+        let refused = with(&settled, "eth0", Wish::Metric(Some(7))).unwrap_err();
+        assert!(refused.contains("a port of br0"), "{refused}");
+        let refused = with(&settled, "br1", bridge(&["eth0"])).unwrap_err();
+        assert!(refused.contains("one of br0 already"), "{refused}");
+    }
+}

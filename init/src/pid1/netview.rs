@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use netstack::net::{FilterStatus, NetStatus, ServicesStatus, TimeServerStatus};
+use netstack::net::{FilterStatus, NetStatus, ServicesStatus, TimeServerStatus, UplinkStatus};
 use supervise::{
-    network::{Change, Finding, Lease, NetworkStatus, Verdict},
+    network::{Change, Finding, Lease, NetworkStatus, Uplink, Verdict},
     status::{LinkSummary, NetSummary, ResolverServer, ResolverStatus},
 };
 
@@ -24,6 +24,7 @@ impl Pid1 {
             ntp: seen.ntp.clone(),
             domain: seen.domain.clone(),
             search: seen.search.clone(),
+            uplinks: seen.uplinks.iter().map(uplink).collect(),
             firewall: firewall(&seen.services),
             clock_is_right: seen.time.synchronised,
             ..set
@@ -38,6 +39,7 @@ impl Pid1 {
             // Kept by the kernel in memory: it is read without waiting.
             std::fs::read_to_string("/proc/net/arp").unwrap_or_default()
         }));
+        findings.extend(uplinks(&self.net_seen.uplinks));
         findings.push(names(&net.dns, &self.names.status));
         findings.push(self.time());
         findings.push(self.name());
@@ -52,10 +54,9 @@ impl Pid1 {
             findings.push(finding("firewall", Verdict::Unknown, text));
         }
         if let Some(change) = change {
-            let (link, setting) = (&change.link, &change.setting);
-            let text = format!(
-                "{link} is to be {setting}: undone by itself unless it is confirmed in time."
-            );
+            let (link, wish) = (&change.link, &change.wish);
+            let text =
+                format!("{link} is to be {wish}: undone by itself unless it is confirmed in time.");
             findings.push(finding("change", Verdict::Care, text));
         }
         findings
@@ -172,6 +173,32 @@ pub(super) fn summary(status: &NetStatus) -> NetSummary {
         gateway: status.gateway,
         dns: status.dns.clone(),
     }
+}
+
+fn uplink(uplink: &UplinkStatus) -> Uplink {
+    Uplink {
+        link: uplink.link.clone(),
+        gateway: uplink.gateway,
+        metric: uplink.metric,
+        is_default: uplink.is_default,
+        why: uplink.why.clone(),
+    }
+}
+
+/// Which of several uplinks is used, and why; nothing where there is but one.
+fn uplinks(uplinks: &[UplinkStatus]) -> Vec<Finding> {
+    if uplinks.len() < 2 {
+        return Vec::new();
+    }
+    let first = uplinks.iter().find(|uplink| uplink.is_default);
+    let mut leading = uplinks.iter().filter(|uplink| uplink.gateway.is_some());
+    let verdict = match leading.all(|uplink| uplink.trusted) {
+        true => Verdict::Works,
+        false => Verdict::Care,
+    };
+    let text = |uplink: &UplinkStatus| format!("{}: {}", uplink.link, uplink.why);
+    let first = first.map(|uplink| finding("uplink", verdict, text(uplink)));
+    first.into_iter().collect()
 }
 
 /// The tables in force, as `nft list ruleset` shows them.
@@ -402,6 +429,24 @@ mod tests {
         assert!(said(&net).contains("address"));
         net.links[0].addresses = vec![("10.0.2.15".parse().unwrap(), 24)];
         assert_eq!(trouble(&net), None);
+    }
+
+    #[test]
+    fn of_several_uplinks_it_is_said_which_is_used_and_why() {
+        let one = |link: &str, trusted| UplinkStatus {
+            link: link.to_owned(),
+            gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
+            metric: 100,
+            is_default: link == "eth1",
+            trusted,
+            why: "It is used in place of eth0: It has no cable.".to_owned(),
+        };
+        assert!(uplinks(&[one("eth1", true)]).is_empty());
+        for (trusted, verdict) in [(true, Verdict::Works), (false, Verdict::Care)] {
+            let found = uplinks(&[one("eth1", true), one("eth0", trusted)]);
+            assert_eq!((found.len(), found[0].verdict), (1, verdict));
+            assert!(found[0].evidence.starts_with("eth1: It is used in place"));
+        }
     }
 
     #[test]

@@ -238,20 +238,23 @@ impl Pid1 {
     /// would load them itself and keep `net` waiting meanwhile. Until then nothing listens but what
     /// the filter lets in anyway.
     pub(super) fn net_config(&self) -> NetConfig {
+        let settings = self.changes.in_force();
         #[cfg_attr(not(feature = "fault"), allow(unused_mut))]
         let mut config = NetConfig {
             hostname: Some(self.keep.hostname.clone()),
             bridge: self.drivers_done.map(|_| Bridge::default()),
             forwards: self.net_forwards(),
             open_ports: self.drivers_done.map(|_| self.sockets.open_to_all()),
-            links: self.changes.in_force().clone(),
+            links: settings.links.clone(),
+            made: settings.made.clone(),
+            metrics: settings.metrics.clone(),
+            bound: self.bound_services(),
             dns: self.changes.general.dns(),
             time: self
                 .changes
                 .general
                 .time_config(&self.cmdline.time_servers, Clock::Kernel),
             address_secret: self.keep.address_secret(),
-            ..NetConfig::default()
         };
         #[cfg(feature = "fault")]
         for link in crate::crash::fault::links() {

@@ -34,7 +34,7 @@ use super::{
     random::Random,
     reconcile::{self, Wanted},
     report,
-    routing::{Routing, Tie, Way},
+    routing::{self, Routing, Tie, Way},
     rtnl::Rtnl,
     status::NetStatus,
     switch::Switch,
@@ -306,12 +306,14 @@ impl Engine {
             true => unprivate(kernel, &self.managed),
             false => Vec::new(),
         };
-        let routing = routing(&self.config, kernel, &wanted, &self.failover);
+        let ways = ways(kernel, &wanted, &self.failover);
+        let routing = Routing::of(&ways, &ties(&self.config, kernel));
         changes.extend(reconcile::changes(&self.config, kernel, &wanted, &routing));
         let bridge = self.config.bridge.as_ref();
         let routes = routes(&self.managed, &wanted);
         changes.extend(classless::changes(bridge, kernel, &routes));
-        self.filter.want(now, Policy::of(&self.config));
+        let policy = Policy::of(&self.config).with_uplinks(marks(kernel, &ways));
+        self.filter.want(now, policy);
         self.guard.want(now, Guard::of(&self.config, kernel));
         if self.config.bridge.is_some() {
             self.forwarding.turn_on(now);
@@ -441,13 +443,8 @@ fn judge(
     }
 }
 
-/// The rules and tables for the uplinks that there are and the services that are bound to one.
-fn routing(
-    config: &NetConfig,
-    kernel: &Kernel,
-    wanted: &BTreeMap<u32, Wanted>,
-    failover: &Failover,
-) -> Routing {
+/// The uplinks that lead out, by their index.
+fn ways(kernel: &Kernel, wanted: &BTreeMap<u32, Wanted>, failover: &Failover) -> Vec<Way> {
     let ways = failover.order().iter().filter_map(|place| {
         kernel.links.get(&place.link).filter(|link| link.up)?;
         let addresses = &wanted.get(&place.link)?.addresses;
@@ -459,12 +456,28 @@ fn routing(
             trusted: place.trusted,
         })
     });
+    let mut ways: Vec<_> = ways.collect();
+    ways.sort_by_key(|way| way.link);
+    ways
+}
+
+fn ties(config: &NetConfig, kernel: &Kernel) -> Vec<Tie> {
     let ties = config.bound.iter().map(|bound| Tie {
         address: bound.address,
         link: kernel.named(&bound.uplink).map(|link| link.index),
         otherwise: bound.otherwise,
     });
-    Routing::of(&ways.collect::<Vec<_>>(), &ties.collect::<Vec<_>>())
+    ties.collect()
+}
+
+/// What tells by which of several uplinks something came in.
+fn marks(kernel: &Kernel, ways: &[Way]) -> Vec<(String, u32)> {
+    let several = ways.len() > 1;
+    let marks = ways.iter().filter(|_| several).filter_map(|way| {
+        let link = kernel.links.get(&way.link)?;
+        Some((link.name.clone(), routing::table_of(way.link)))
+    });
+    marks.collect()
 }
 
 /// Takes up the links that are new, drops those that are gone or somebody else's now, and tells

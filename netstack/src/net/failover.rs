@@ -16,6 +16,8 @@ pub(crate) struct Sight {
     pub(crate) metric: u32,
     pub(crate) gateway: Option<Ipv4Addr>,
     pub(crate) fault: Option<Fault>,
+    /// Whether the gateway has answered since the last fault.
+    pub(crate) answered: bool,
 }
 
 /// What is wrong with an uplink.
@@ -73,6 +75,7 @@ impl Failover {
                 metric: 0,
                 gateway: None,
                 fault: None,
+                answered: false,
             },
         });
     }
@@ -231,10 +234,15 @@ impl Standing {
             },
             (state, None) => state,
         };
-        if let State::Recovering { trusted_at } = self.state
-            && trusted_at <= now
+        if let State::Recovering { trusted_at } = &mut self.state
+            && *trusted_at <= now
         {
-            self.state = State::Trusted { since: now };
+            // What has failed before must show that it leads somewhere.
+            if sight.answered || self.failures == 0 {
+                self.state = State::Trusted { since: now };
+            } else {
+                *trusted_at = now + LOOK_AGAIN;
+            }
         }
     }
 }
@@ -271,6 +279,9 @@ const HOLD_FIRST: Duration = Duration::from_secs(20);
 const HOLD_DOUBLINGS_MAX: u32 = 5;
 const HOLD_MAX: Duration = Duration::from_secs(600);
 
+/// When an uplink whose gateway has yet to answer is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// What was trusted for so long has no failures behind it.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(3600);
 
@@ -283,6 +294,7 @@ mod tests {
             metric,
             gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
             fault: None,
+            answered: true,
         }
     }
 
@@ -421,7 +433,14 @@ mod tests {
         failover.adopt_failed(2);
         failover.judge(at(1), &seen([(2, well(100)), (3, well(100))]));
         assert_eq!(failover.order()[0].link, 3);
-        failover.judge(at(21), &seen([(2, well(100)), (3, well(100))]));
+        let unheard = Sight {
+            answered: false,
+            ..well(100)
+        };
+        failover.judge(at(21), &seen([(2, unheard), (3, well(100))]));
+        assert_eq!(failover.order()[0].link, 3, "its gateway has not answered");
+        assert_eq!(failover.deadline(), Some(at(22)));
+        failover.judge(at(22), &seen([(2, well(100)), (3, well(100))]));
         assert_eq!(failover.order()[0].link, 2);
     }
 

@@ -96,6 +96,7 @@ impl Fixed {
             metric,
             gateway: Some(gateway),
             fault,
+            answered: self.gateway.has_answered(),
         })
     }
 

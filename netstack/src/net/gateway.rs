@@ -20,6 +20,8 @@ pub(crate) struct Watch {
     watched: Option<(Ipv4Addr, Ipv4Addr)>,
     /// How often in a row the gateway did not answer.
     silences: u32,
+    /// Whether it has answered since it was last silent or out of sight.
+    answered: bool,
     closely: bool,
 }
 
@@ -30,7 +32,7 @@ impl Watch {
             self.gateway = ends.map(|ends| Gateway::new(now, mac, ends, self.closely));
             if ends.is_some() && ends != self.watched {
                 self.watched = ends;
-                self.silences = 0;
+                self.forget();
             }
         }
     }
@@ -50,6 +52,7 @@ impl Watch {
         let gateway = self.gateway.as_mut();
         if gateway.is_some_and(|gateway| gateway.receive(now, arp)) {
             self.silences = 0;
+            self.answered = true;
         }
     }
 
@@ -60,6 +63,7 @@ impl Watch {
         let silent = gateway.is_some_and(|gateway| gateway.tick(now));
         silent.then(|| {
             self.silences = self.silences.saturating_add(1);
+            self.answered = false;
             self.silences
         })
     }
@@ -67,6 +71,7 @@ impl Watch {
     /// The link is on another network, perhaps.
     pub(crate) fn forget(&mut self) {
         self.silences = 0;
+        self.answered = false;
     }
 
     /// Takes the packet to send, if there is one.
@@ -77,6 +82,11 @@ impl Watch {
     /// Whether the gateway did not answer when it was last asked.
     pub(crate) fn is_silent(&self) -> bool {
         self.silences > 0
+    }
+
+    /// Whether the gateway has answered since it was last silent or out of sight.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.answered
     }
 
     /// Whether ARP packets are to be heard.

@@ -233,6 +233,7 @@ fn chain(family: u8, chain: &Chain) -> Request {
             ("filter", HOOK_INGRESS, PRIORITY_FILTER)
         }
         Hook::Raw => ("filter", HOOK_PREROUTING, PRIORITY_RAW),
+        Hook::Mangle => ("filter", HOOK_PREROUTING, PRIORITY_MANGLE),
         Hook::Input => ("filter", HOOK_INPUT, PRIORITY_FILTER),
         Hook::Forward => ("filter", HOOK_FORWARD, PRIORITY_FILTER),
         Hook::Output => ("filter", HOOK_OUTPUT, PRIORITY_FILTER),
@@ -344,6 +345,7 @@ const HOOK_FORWARD: u32 = 2;
 const HOOK_OUTPUT: u32 = 3;
 const HOOK_POSTROUTING: u32 = 4;
 const PRIORITY_RAW: i32 = -300;
+const PRIORITY_MANGLE: i32 = -150;
 const PRIORITY_FILTER: i32 = 0;
 const PRIORITY_SOURCE_NAT: i32 = 100;
 const PRIORITY_TARGET_NAT: i32 = -100;

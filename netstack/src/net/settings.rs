@@ -1,5 +1,8 @@
 //! What the owner sets of the network, and what of it can't be right. Pure.
 
+mod made;
+mod uplinks;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
@@ -7,10 +10,33 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{Addressing, Bridge};
+pub use self::{
+    made::check_removal,
+    uplinks::{METRICS, check_service},
+};
+use super::config::{Addressing, Bridge, Made, Otherwise};
 
-/// How links get their addresses, by the link's name; those not named are automatic.
-pub type Settings = BTreeMap<String, Addressing>;
+/// All that the owner has set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// How links get their addresses, by the link's name; those not named are automatic.
+    pub links: BTreeMap<String, Addressing>,
+    /// Bridges and VLANs, by their name.
+    pub made: BTreeMap<String, Made>,
+    /// Metrics of uplinks, by the link's name.
+    pub metrics: BTreeMap<String, u32>,
+    /// Services that send by an uplink of their own, by their id.
+    pub services: BTreeMap<String, Binding>,
+}
+
+/// What a service is bound to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// The uplink's name.
+    pub uplink: String,
+    /// What happens while that uplink leads nowhere.
+    pub otherwise: Otherwise,
+}
 
 /// The box's network as it is, as far as settings must fit it.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +45,8 @@ pub struct Surroundings<'a> {
     pub links: &'a [(String, Vec<Ipv4Addr>)],
     /// The services' own network.
     pub bridge: &'a Bridge,
+    /// The ids of the services that there are.
+    pub services: &'a [&'a str],
 }
 
 /// Why a setting is refused: what is wrong, where, and what to do about it.
@@ -42,6 +70,14 @@ pub enum Unfit {
         /// The address.
         ip: IpAddr,
     },
+    /// A link would be made of itself.
+    #[error("{link}: it would be part of itself, by way of {by}. Leave {by} out.")]
+    Cycle {
+        /// The link.
+        link: String,
+        /// What it is made of.
+        by: String,
+    },
     /// The gateway can't be that.
     #[error(
         "{link}: the gateway {gateway} {why}. Write the address of the router in {subnet}, or no \
@@ -57,6 +93,14 @@ pub enum Unfit {
         /// The address's subnet.
         subnet: String,
     },
+    /// Something else needs it.
+    #[error("{link}: it is in use by {user}. Change or remove {user} first.")]
+    InUse {
+        /// The link.
+        link: String,
+        /// What needs it.
+        user: String,
+    },
     /// There is no such link.
     #[error("There is no network card called {link}. There is {known}.")]
     Link {
@@ -64,6 +108,66 @@ pub enum Unfit {
         link: String,
         /// Those that there are.
         known: String,
+    },
+    /// A metric is out of bounds.
+    #[error(
+        "{link}: {metric} can't be its metric. Choose from 1 to 9999, the lower the sooner it is \
+         used, or 0 for the usual one."
+    )]
+    Metric {
+        /// The link.
+        link: String,
+        /// The metric.
+        metric: u32,
+    },
+    /// No link can be called that.
+    #[error(
+        "{link:?} can't be a link's name, as {why}. Choose another, of at most 15 letters, digits, \
+         dots, hyphens and underscores."
+    )]
+    Name {
+        /// The name.
+        link: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// It is nothing that the owner made.
+    #[error(
+        "{link} is no bridge or VLAN of the settings, so it can't be removed. There is {known}."
+    )]
+    NotMade {
+        /// Its name.
+        link: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// A link can't be a bridge's port.
+    #[error("{link}: {port} can't be a port of it, as it is {why}. Leave {port} out.")]
+    Port {
+        /// The bridge.
+        link: String,
+        /// The link that can't be its port.
+        port: String,
+        /// What it is.
+        why: String,
+    },
+    /// A link has no addresses of its own, as it is a port.
+    #[error("{link}: it is a port of {bridge}, so it {what}. Set that of {bridge}.")]
+    PortHasNone {
+        /// The port.
+        link: String,
+        /// Its bridge.
+        bridge: String,
+        /// What it has not.
+        what: &'static str,
+    },
+    /// A bridge with none or too many ports.
+    #[error("{link}: a bridge has from 1 to {most} ports. Name the network cards it is to join.")]
+    Ports {
+        /// The bridge.
+        link: String,
+        /// How many there may be.
+        most: usize,
     },
     /// The prefix length makes no subnet.
     #[error("{link}: a prefix of {prefix} makes no network. Most home networks have 24.")]
@@ -80,6 +184,55 @@ pub enum Unfit {
         link: String,
         /// How many there may be.
         most: usize,
+    },
+    /// There is no such service.
+    #[error("There is no service called {service}. There is {known}.")]
+    Service {
+        /// Its id.
+        service: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// Too much of something.
+    #[error("There may be at most {most} {what}. Remove one first.")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
+    /// A link that can't be a service's uplink.
+    #[error("{service}: {uplink} can't be its uplink, as it {why}. Choose another.")]
+    Uplink {
+        /// The service.
+        service: String,
+        /// The link.
+        uplink: String,
+        /// Why not.
+        why: String,
+    },
+    /// A VLAN's number is out of bounds.
+    #[error(
+        "{link}: there is no VLAN {id}. Choose a number from 1 to 4094, the one that the switch \
+         has for that network."
+    )]
+    VlanId {
+        /// The link.
+        link: String,
+        /// The number.
+        id: u16,
+    },
+    /// A VLAN that is there already.
+    #[error("{link}: VLAN {id} of {on} is {other} already. Choose another number, or use {other}.")]
+    VlanTwice {
+        /// The link.
+        link: String,
+        /// The number.
+        id: u16,
+        /// The link it is on.
+        on: String,
+        /// Who has it.
+        other: String,
     },
     /// The address is in use elsewhere on the box.
     #[error("{link}: {ip} belongs to {other} already. Choose another address, or change {other}.")]
@@ -115,14 +268,17 @@ struct Subnet {
 /// # Errors
 /// With the first thing that can't be right.
 pub fn check(settings: &Settings, link: &str, around: Surroundings<'_>) -> Result<(), Unfit> {
-    if !around.links.iter().any(|(name, _)| name == link) {
-        let known: Vec<&str> = around.links.iter().map(|(name, _)| name.as_str()).collect();
-        return Err(Unfit::Link {
+    match settings.made.get(link) {
+        Some(made) => made::check(settings, link, made, around)?,
+        None => there_is(settings, link, around)?,
+    }
+    uplinks::check_metric(settings, link)?;
+    let addressing = settings.links.get(link);
+    if let (Some(bridge), true) = (settings.bridge_of(link), addressing.is_some()) {
+        return Err(Unfit::PortHasNone {
             link: link.to_owned(),
-            known: match known.as_slice() {
-                [] => "none at all".to_owned(),
-                known => known.join(", "),
-            },
+            bridge: bridge.to_owned(),
+            what: "has no addresses of its own",
         });
     }
     let Some(Addressing::Static {
@@ -130,7 +286,7 @@ pub fn check(settings: &Settings, link: &str, around: Surroundings<'_>) -> Resul
         prefix,
         gateway,
         dns,
-    }) = settings.get(link)
+    }) = addressing
     else {
         return Ok(());
     };
@@ -147,6 +303,38 @@ pub fn check(settings: &Settings, link: &str, around: Surroundings<'_>) -> Resul
     }
     servers(link, dns)?;
     apart(settings, link, *address, subnet, around)
+}
+
+impl Settings {
+    /// The bridge that a link is a port of.
+    pub fn bridge_of(&self, link: &str) -> Option<&str> {
+        let mut made = self.made.iter();
+        let bridge = made.find(|(_, made)| match made {
+            Made::Bridge { ports } => ports.iter().any(|port| port == link),
+            Made::Vlan { .. } => false,
+        });
+        bridge.map(|(name, _)| name.as_str())
+    }
+}
+
+/// The link must be one that is there, or is to be made.
+fn there_is(settings: &Settings, link: &str, around: Surroundings<'_>) -> Result<(), Unfit> {
+    let there = around.links.iter().any(|(name, _)| name == link);
+    if there || settings.made.contains_key(link) {
+        return Ok(());
+    }
+    Err(Unfit::Link {
+        link: link.to_owned(),
+        known: listed(around.links.iter().map(|(name, _)| name.as_str())),
+    })
+}
+
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    match names.as_slice() {
+        [] => "none at all".to_owned(),
+        names => names.join(", "),
+    }
 }
 
 /// The address must be one that a host can have in its subnet.
@@ -249,7 +437,7 @@ fn apart(
             other: other.clone(),
         });
     }
-    for (other, addressing) in settings.iter().filter(|(name, _)| *name != link) {
+    for (other, addressing) in settings.links.iter().filter(|(name, _)| *name != link) {
         if let Addressing::Static {
             address, prefix, ..
         } = addressing
@@ -326,13 +514,17 @@ mod tests {
             ("eth0".to_owned(), vec![[192, 168, 1, 7].into()]),
             ("eth1".to_owned(), vec![[192, 168, 9, 9].into()]),
         ];
-        let settings = Settings::from([
-            ("eth0".to_owned(), addressing),
-            ("eth1".to_owned(), fixed([172, 16, 0, 1], 24, None)),
-        ]);
+        let settings = Settings {
+            links: BTreeMap::from([
+                ("eth0".to_owned(), addressing),
+                ("eth1".to_owned(), fixed([172, 16, 0, 1], 24, None)),
+            ]),
+            ..Settings::default()
+        };
         let around = Surroundings {
             links: &links,
             bridge: &Bridge::default(),
+            services: &[],
         };
         check(&settings, "eth0", around).map_or_else(|unfit| unfit.to_string(), |()| String::new())
     }
@@ -421,8 +613,9 @@ mod tests {
         let around = Surroundings {
             links: &links,
             bridge: &Bridge::default(),
+            services: &[],
         };
-        let refused = check(&Settings::new(), "eth9", around).expect_err("no such link");
+        let refused = check(&Settings::default(), "eth9", around).expect_err("no such link");
         assert_eq!(
             refused.to_string(),
             "There is no network card called eth9. There is eth0."

@@ -363,7 +363,10 @@ mod tests {
             gateway: None,
             dns: Vec::new(),
         };
-        Settings::from([("eth0".to_owned(), fixed)])
+        Settings {
+            links: [("eth0".to_owned(), fixed)].into(),
+            ..Settings::default()
+        }
     }
 
     fn token(n: u8) -> Token {
@@ -380,11 +383,17 @@ mod tests {
     #[test]
     fn a_change_holds_after_a_moment_and_for_good_once_confirmed() {
         let mut net = proposed();
-        assert_eq!((net.tick(at(1)), net.in_force().len()), (None, 0));
+        assert_eq!(
+            (net.tick(at(1)), net.in_force()),
+            (None, &Settings::default())
+        );
         assert_eq!(net.confirm(at(1), token(1)), Err(Unconfirmed::Early));
         assert_eq!(net.deadline(), Some(at(2)));
         assert_eq!(net.tick(at(2)), Some(Turn::Applied));
-        assert_eq!((net.in_force(), net.settled().len()), (&settings(7), 0));
+        assert_eq!(
+            (net.in_force(), net.settled()),
+            (&settings(7), &Settings::default())
+        );
         assert_eq!(net.confirm(at(50), token(2)), Err(Unconfirmed::Wrong));
         assert_eq!(net.confirm(at(91), token(1)), Ok(()));
         // An answer that was lost on its way is asked for again.
@@ -399,7 +408,7 @@ mod tests {
         assert_eq!(net.deadline(), Some(at(92)));
         assert_eq!(net.tick(at(91)), None);
         assert_eq!(net.tick(at(92)), Some(Turn::RolledBack));
-        assert!(net.in_force().is_empty());
+        assert_eq!(*net.in_force(), Settings::default());
         assert_eq!(net.confirm(at(93), token(1)), Err(Unconfirmed::Over));
         assert_eq!((net.last(), net.deadline()), (Some(End::RolledBack), None));
     }
@@ -409,7 +418,7 @@ mod tests {
         let mut net = proposed();
         net.tick(at(3));
         assert_eq!(net.confirm(at(92), token(1)), Err(Unconfirmed::Over));
-        assert!(net.in_force().is_empty());
+        assert_eq!(*net.in_force(), Settings::default());
     }
 
     #[test]
@@ -558,7 +567,7 @@ mod tests {
         let kept = net.settled().clone();
         // Boots begin at zero.
         let booted = Transaction::new(kept);
-        assert_eq!(*booted.in_force(), Settings::new());
+        assert_eq!(*booted.in_force(), Settings::default());
         assert_eq!(
             (booted.waiting(Duration::ZERO), booted.last()),
             (None, None)

@@ -220,6 +220,7 @@ impl Uplink {
             metric,
             gateway,
             fault,
+            answered: self.gateway.has_answered(),
         }
     }
 

@@ -6,6 +6,7 @@ mod damage;
 mod faults;
 mod guest;
 mod kernel;
+mod links;
 mod orphans;
 mod poweroff;
 mod settings;

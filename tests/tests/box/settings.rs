@@ -74,7 +74,7 @@ fn settings_are_undone_or_kept_whatever_happens_meanwhile() -> Result<()> {
     vm.kill()
 }
 
-fn set(vm: &Vm, trust: &Trust, code: &str, params: Value) -> Result<Value> {
+pub(crate) fn set(vm: &Vm, trust: &Trust, code: &str, params: Value) -> Result<Value> {
     let mut taken = None;
     // A manager that was stopped is being replaced.
     guest::eventually("the change is taken", || {
@@ -99,7 +99,7 @@ fn is_undone(vm: &mut Vm, trust: &Trust) -> Result<()> {
     })
 }
 
-fn confirm(vm: &Vm, trust: &Trust, token: &Value) -> Result<u16> {
+pub(crate) fn confirm(vm: &Vm, trust: &Trust, token: &Value) -> Result<u16> {
     let body = format!("token={}", token.as_str().context("a token")?);
     let request = format!(
         "POST /net/confirm HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
@@ -122,6 +122,6 @@ fn mode(vm: &Vm, trust: &Trust) -> Result<String> {
     Ok(mode.as_str().context("a mode")?.to_owned())
 }
 
-const BOOT: Duration = Duration::from_secs(900);
+pub(crate) const BOOT: Duration = Duration::from_secs(900);
 /// What is kept is written down first.
 const ANSWER: Duration = Duration::from_secs(60);

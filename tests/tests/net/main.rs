@@ -8,9 +8,11 @@ mod firewall;
 mod lan;
 mod linklocal;
 mod links;
+mod made;
 mod privacy;
 mod router;
 mod succession;
+mod uplinks;
 
 use std::{
     io::{Read as _, Write as _},

@@ -81,7 +81,7 @@ pub(super) fn network(status: &BoxStatus) -> NetworkRow {
 fn change(change: &Change) -> ChangeRow {
     ChangeRow {
         link: change.link.clone(),
-        what: change.setting.to_string(),
+        what: change.wish.to_string(),
         until: change.until.as_secs(),
     }
 }

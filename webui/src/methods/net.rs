@@ -1,34 +1,19 @@
 //! The network: how it is set, why the box can or can't be reached, and changing it.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod wish;
+
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use supervise::{
-    network::{Change, ChangeTaken, GeneralSetting, Lease, LinkSetting},
+    network::{
+        Binding, Change, ChangeTaken, GeneralSetting, Lease, LinkSetting, MadeLink, Uplink, Wish,
+    },
     status::{BoxStatus, LinkSummary},
 };
 
-/// How a link is to get its addresses.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct SetParams {
-    pub(super) link: String,
-    mode: Mode,
-    address: Option<String>,
-    gateway: Option<String>,
-    #[serde(default)]
-    dns: Vec<String>,
-    pub(super) seconds: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Mode {
-    Automatic,
-    Static,
-    Unmanaged,
-}
+pub(super) use self::wish::SetParams;
 
 /// What is set of the time and of names. What is left out stays as it is.
 #[derive(Deserialize)]
@@ -61,69 +46,6 @@ pub(super) struct ConfirmParams {
     pub(super) token: String,
 }
 
-impl SetParams {
-    /// What is to be.
-    ///
-    /// # Errors
-    /// With what is no address, or missing, or too much, as a sentence.
-    pub(super) fn setting(&self) -> Result<LinkSetting, String> {
-        let link = &self.link;
-        match self.mode {
-            Mode::Static => {}
-            _ if self.address.is_some() || self.gateway.is_some() || !self.dns.is_empty() => {
-                return Err(format!(
-                    "{link}: address, gateway and name servers are for the mode \"static\" only. \
-                     Leave them out, or choose that mode."
-                ));
-            }
-            Mode::Automatic => return Ok(LinkSetting::Automatic),
-            Mode::Unmanaged => return Ok(LinkSetting::Unmanaged),
-        }
-        let written = self.address.as_deref().unwrap_or_default();
-        let (address, prefix) = parse_address(written).ok_or_else(|| {
-            format!(
-                "{link}: {written:?} is no address with its prefix. Write it like 192.168.1.5/24."
-            )
-        })?;
-        let gateway = self
-            .gateway
-            .as_deref()
-            .filter(|gateway| !gateway.is_empty());
-        let gateway: Option<Ipv4Addr> = gateway
-            .map(|gateway| {
-                let parsed = gateway.trim().parse();
-                parsed.map_err(|_| {
-                    format!(
-                        "{link}: the gateway {gateway:?} is no IPv4 address. Write it like \
-                         192.168.1.1, or leave it out."
-                    )
-                })
-            })
-            .transpose()?;
-        let dns = self.dns.iter().map(|ip| {
-            let parsed = ip.trim().parse::<IpAddr>();
-            parsed.map_err(|_| {
-                format!(
-                    "{link}: the name server {ip:?} is no IP address. Write it like 9.9.9.9, or \
-                     leave it out."
-                )
-            })
-        });
-        Ok(LinkSetting::Static {
-            address,
-            prefix,
-            gateway,
-            dns: dns.collect::<Result<_, _>>()?,
-        })
-    }
-}
-
-/// An address with its prefix length.
-fn parse_address(text: &str) -> Option<(Ipv4Addr, u8)> {
-    let (address, prefix) = text.trim().split_once('/')?;
-    Some((address.parse().ok()?, prefix.parse().ok()?))
-}
-
 /// All that is known of the network.
 pub(super) fn status(status: &BoxStatus) -> Value {
     let network = &status.network;
@@ -141,6 +63,10 @@ pub(super) fn status(status: &BoxStatus) -> Value {
         "links": status.net.links.iter().map(|link| self::link(status, link)).collect::<Vec<_>>(),
         "change": change.map(|change| self::change(status, change)),
         "last": network.last,
+        "uplinks": network.uplinks.iter().map(uplink).collect::<Vec<_>>(),
+        "made": by_name(&network.made, made),
+        "metrics": network.metrics,
+        "bound": by_name(&network.bound, bound),
         "leases": network.leases.iter().map(lease).collect::<Vec<_>>(),
         "gateway": status.net.gateway,
         "dns": status.net.dns,
@@ -168,6 +94,46 @@ pub(super) fn taken(hostname: &str, taken: &ChangeTaken) -> Value {
         "appliesInS": taken.applies_in,
         "urls": urls.collect::<Vec<_>>(),
     })
+}
+
+/// What a link is made of, as [`SetParams`] reads it.
+fn made(made: &MadeLink) -> Value {
+    match made {
+        MadeLink::Bridge { ports } => json!({ "bridge": ports }),
+        MadeLink::Vlan { on, id } => json!({ "vlan": { "on": on, "id": id } }),
+    }
+}
+
+/// What a service is bound to, as [`SetParams`] reads it.
+fn bound(Binding { uplink, only }: &Binding) -> Value {
+    json!({ "uplink": uplink, "only": only })
+}
+
+fn by_name<T>(values: &BTreeMap<String, T>, written: fn(&T) -> Value) -> Value {
+    let values = values.iter();
+    Value::Object(
+        values
+            .map(|(name, value)| (name.clone(), written(value)))
+            .collect(),
+    )
+}
+
+/// A change's wish, as [`SetParams`] reads it.
+fn wished(wish: &Wish) -> Value {
+    match wish {
+        Wish::Addresses(addresses) => setting(addresses),
+        Wish::Bound(None) => json!({ "uplink": "" }),
+        Wish::Bound(Some(binding)) => bound(binding),
+        Wish::Made(link, addresses) => {
+            let mut written = setting(addresses);
+            if let (Some(written), Value::Object(made)) = (written.as_object_mut(), made(link)) {
+                written.extend(made);
+            }
+            written
+        }
+        Wish::Metric(metric) => json!({ "metric": metric.unwrap_or(0) }),
+        Wish::Removed => json!({ "mode": "removed" }),
+    }
 }
 
 /// A setting, as [`SetParams`] reads it.
@@ -208,9 +174,19 @@ fn link(status: &BoxStatus, link: &LinkSummary) -> Value {
 fn change(status: &BoxStatus, change: &Change) -> Value {
     json!({
         "link": change.link,
-        "setting": setting(&change.setting),
+        "setting": wished(&change.wish),
         "applied": change.applied,
         "leftS": change.until.saturating_sub(status.uptime).as_secs(),
+    })
+}
+
+fn uplink(uplink: &Uplink) -> Value {
+    json!({
+        "link": uplink.link,
+        "gateway": uplink.gateway,
+        "metric": uplink.metric,
+        "isDefault": uplink.is_default,
+        "why": uplink.why,
     })
 }
 
@@ -230,25 +206,6 @@ fn lease(lease: &Lease) -> Value {
 mod tests {
     use super::*;
 
-    fn read(params: Value) -> Result<LinkSetting, String> {
-        let params: SetParams = serde_json::from_value(params).unwrap();
-        params.setting()
-    }
-
-    #[test]
-    fn a_setting_is_read_as_it_is_shown() {
-        let fixed = json!({
-            "link": "eth0", "mode": "static", "address": "192.168.1.5/24",
-            "gateway": "192.168.1.1", "dns": ["9.9.9.9", "2620:fe::fe"],
-        });
-        let read_back = setting(&read(fixed.clone()).unwrap());
-        for (key, value) in read_back.as_object().unwrap() {
-            assert_eq!(fixed[key], *value, "{key}");
-        }
-        let read = read(json!({ "link": "eth0", "mode": "automatic" }));
-        assert_eq!(read, Ok(LinkSetting::Automatic));
-    }
-
     #[test]
     fn what_is_left_out_stays_and_null_means_the_usual_servers() {
         let read = |params: Value| {
@@ -261,37 +218,6 @@ mod tests {
         let servers = GeneralSetting::Time(Some(vec!["a.example".to_owned()]));
         let both = json!({ "lan": true, "time": ["a.example"] });
         assert_eq!(read(both), [servers, GeneralSetting::Lan(true)]);
-    }
-
-    #[test]
-    fn what_is_no_setting_is_answered_with_an_example() {
-        for (wrong, said) in [
-            (json!({ "address": "192.168.1.5" }), "like 192.168.1.5/24"),
-            (
-                json!({ "address": "192.168.1.500/24" }),
-                "like 192.168.1.5/24",
-            ),
-            (json!({}), "like 192.168.1.5/24"),
-            (
-                json!({ "address": "192.168.1.5/24", "gateway": "router" }),
-                "\"router\" is no IPv4 address",
-            ),
-            (
-                json!({ "address": "192.168.1.5/24", "dns": ["9.9.9"] }),
-                "\"9.9.9\" is no IP address",
-            ),
-            (
-                json!({ "mode": "automatic", "gateway": "192.168.1.1" }),
-                "\"static\" only",
-            ),
-        ] {
-            let mut params = json!({ "link": "eth0", "mode": "static" });
-            for (key, value) in wrong.as_object().unwrap() {
-                params[key] = value.clone();
-            }
-            let why = read(params).unwrap_err();
-            assert!(why.starts_with("eth0: ") && why.contains(said), "{why}");
-        }
     }
 
     #[test]

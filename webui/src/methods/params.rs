@@ -84,12 +84,42 @@ pub(super) const HOW: Param = Param {
 pub(super) const LINK: Param = Param {
     name: "link",
     schema: r#"{"type":"string"}"#,
-    required: true,
+    required: false,
 };
 pub(super) const MODE: Param = Param {
     name: "mode",
-    schema: r#"{"type":"string","enum":["automatic","static","unmanaged"]}"#,
-    required: true,
+    schema: r#"{"type":"string","enum":["automatic","static","unmanaged","removed"]}"#,
+    required: false,
+};
+pub(super) const BRIDGE: Param = Param {
+    name: "bridge",
+    schema: r#"{"type":"array","items":{"type":"string"},"minItems":1,"maxItems":32}"#,
+    required: false,
+};
+pub(super) const VLAN: Param = Param {
+    name: "vlan",
+    schema: r#"{"type":"object","required":["on","id"],"properties":{"on":{"type":"string"},"id":{"type":"integer","minimum":1,"maximum":4094}}}"#,
+    required: false,
+};
+pub(super) const METRIC: Param = Param {
+    name: "metric",
+    schema: r#"{"type":"integer","minimum":0,"maximum":9999}"#,
+    required: false,
+};
+pub(super) const SERVICE: Param = Param {
+    name: "service",
+    schema: r#"{"type":"string"}"#,
+    required: false,
+};
+pub(super) const UPLINK: Param = Param {
+    name: "uplink",
+    schema: r#"{"type":"string"}"#,
+    required: false,
+};
+pub(super) const ONLY: Param = Param {
+    name: "only",
+    schema: r#"{"type":"boolean","default":false}"#,
+    required: false,
 };
 pub(super) const ADDRESS: Param = Param {
     name: "address",

@@ -12,7 +12,7 @@ use std::{
 
 use supervise::{
     control::{Power, Secret},
-    network::{ChangeTaken, GeneralSetting, LinkSetting},
+    network::{ChangeTaken, GeneralSetting, Wish},
     status::BoxStatus,
     unit::UnitName,
 };
@@ -143,13 +143,8 @@ impl Host for Fake {
         self.note(format!("power {how:?}"))
     }
 
-    fn set_network(
-        &self,
-        link: String,
-        setting: LinkSetting,
-        seconds: u64,
-    ) -> Asked<'_, ChangeTaken> {
-        let noted = self.note(format!("{link} is to be {setting} for {seconds} s"));
+    fn set_network(&self, link: String, wish: Wish, seconds: u64) -> Asked<'_, ChangeTaken> {
+        let noted = self.note(format!("{link} is to be {wish} for {seconds} s"));
         Box::pin(async move {
             noted?;
             Ok(ChangeTaken {

@@ -2,18 +2,19 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use supervise::network::{GeneralSetting, LinkSetting};
+use supervise::network::{Binding, GeneralSetting, LinkSetting, MadeLink, Wish};
 
 use super::{Command, NetView, Order};
 use crate::console::NetOrder;
 
 /// The words that may come first.
-pub(super) const WORDS: [&str; 11] = [
+pub(super) const WORDS: [&str; 17] = [
     "status", "set", "confirm", "rollback", "leases", "dns", "route", "firewall", "time", "lan",
-    "help",
+    "help", "bridge", "vlan", "remove", "metric", "bind", "unbind",
 ];
 
-/// `set`, a link, an address, and the two parts that may follow, one of which is a list.
+/// `set`, a link, an address, and the two parts that may follow, one of which is a list; or a
+/// bridge with its ports.
 pub(super) const MOST_WORDS: usize = 14;
 
 /// Understands them.
@@ -27,7 +28,8 @@ pub(super) fn command(arguments: &[&str]) -> Result<Command, String> {
         [] => view(NetView::All),
         ["set", rest @ ..] => {
             let (link, setting) = setting(rest)?;
-            order(NetOrder::Set { link, setting })
+            let wish = Wish::Addresses(setting);
+            order(NetOrder::Set { link, wish })
         }
         ["confirm"] => order(NetOrder::Confirm),
         ["rollback"] => order(NetOrder::Rollback),
@@ -45,8 +47,41 @@ pub(super) fn command(arguments: &[&str]) -> Result<Command, String> {
         }
         ["lan", "on"] => order(NetOrder::General(GeneralSetting::Lan(true))),
         ["lan", "off"] => order(NetOrder::General(GeneralSetting::Lan(false))),
-        _ => Err(HELP.to_owned()),
+        other => {
+            let (link, wish) = wish(other)?;
+            let link = link.to_owned();
+            order(NetOrder::Set { link, wish })
+        }
     }
+}
+
+/// What is to be of a link or service beside its addresses, and which it is.
+fn wish<'a>(words: &[&'a str]) -> Result<(&'a str, Wish), String> {
+    let owned = |word: &&str| (*word).to_owned();
+    let automatic = LinkSetting::Automatic;
+    let number = |word: &str| {
+        let number = word.parse::<u16>();
+        number.map_err(|_| format!("{word:?} is no number from 0 to 65535; write one like 7."))
+    };
+    Ok(match words {
+        ["bridge", link, ports @ ..] if !ports.is_empty() => {
+            let ports = ports.iter().map(owned).collect();
+            (link, Wish::Made(MadeLink::Bridge { ports }, automatic))
+        }
+        ["vlan", link, on, id] => {
+            let (on, id) = (owned(on), number(id)?);
+            (link, Wish::Made(MadeLink::Vlan { on, id }, automatic))
+        }
+        ["remove", link] => (link, Wish::Removed),
+        ["metric", link, "usual"] => (link, Wish::Metric(None)),
+        ["metric", link, metric] => (link, Wish::Metric(Some(number(metric)?.into()))),
+        ["bind", service, uplink, rest @ ..] if matches!(rest, [] | ["only"]) => {
+            let (uplink, only) = (owned(uplink), !rest.is_empty());
+            (service, Wish::Bound(Some(Binding { uplink, only })))
+        }
+        ["unbind", service] => (service, Wish::Bound(None)),
+        _ => return Err(HELP.to_owned()),
+    })
 }
 
 /// A link, and how it is to get its addresses.
@@ -95,6 +130,12 @@ const HELP: &str = "After `net` comes one of:\n  \
     set <link> automatic                     addresses from the router\n  \
     set <link> <address>/<prefix> [gateway <address>] [dns <address> ...]\n  \
     set <link> unmanaged                     left alone\n  \
+    bridge <new link> <link> ...             join links to one network\n  \
+    vlan <new link> <link> <number>          a VLAN on a link\n  \
+    remove <link>                            unmake a bridge or VLAN\n  \
+    metric <link> <number>|usual             the lowest is the default way out\n  \
+    bind <service> <link> [only]             a service sends by that link; with only, by no other\n  \
+    unbind <service>                         it sends by the default way\n  \
     time [usual | none | <server> ...]       who is asked for the time\n  \
     lan on, lan off                          whether others may ask here for names\n  \
     confirm                                  keep what was set; else it is undone\n  \
@@ -119,10 +160,46 @@ mod tests {
             dns: vec![[9, 9, 9, 9].into(), "::1".parse().unwrap()],
         };
         let link = "eth0".to_owned();
-        let order = Order::Network(NetOrder::Set { link, setting });
+        let wish = Wish::Addresses(setting);
+        let order = Order::Network(NetOrder::Set { link, wish });
         assert_eq!(set, Command::Order(order));
         assert!(understood("set eth0 automatic").is_ok());
         assert_eq!(understood(""), Ok(Command::Net(NetView::All)));
+    }
+
+    #[test]
+    fn links_are_made_and_uplinks_are_chosen() {
+        let bridge = Wish::Made(
+            MadeLink::Bridge {
+                ports: vec!["eth0".to_owned(), "eth1".to_owned()],
+            },
+            LinkSetting::Automatic,
+        );
+        let vlan = Wish::Made(
+            MadeLink::Vlan {
+                on: "eth0".to_owned(),
+                id: 7,
+            },
+            LinkSetting::Automatic,
+        );
+        let bound = |only| {
+            let uplink = "eth1".to_owned();
+            Wish::Bound(Some(Binding { uplink, only }))
+        };
+        for (line, name, wish) in [
+            ("bridge br0 eth0 eth1", "br0", bridge),
+            ("vlan lan7 eth0 7", "lan7", vlan),
+            ("remove br0", "br0", Wish::Removed),
+            ("metric eth1 50", "eth1", Wish::Metric(Some(50))),
+            ("metric eth1 usual", "eth1", Wish::Metric(None)),
+            ("bind cloud eth1", "cloud", bound(false)),
+            ("bind cloud eth1 only", "cloud", bound(true)),
+            ("unbind cloud", "cloud", Wish::Bound(None)),
+        ] {
+            let link = name.to_owned();
+            let order = Order::Network(NetOrder::Set { link, wish });
+            assert_eq!(understood(line), Ok(Command::Order(order)), "{line}");
+        }
     }
 
     #[test]
@@ -146,6 +223,9 @@ mod tests {
             ("set eth0 192.168.1.5/24 dns x", "like 9.9.9.9"),
             ("set eth0 192.168.1.5/24 router 192.168.1.1", "set <link>"),
             ("set eth0", "set <link>"),
+            ("bridge br0", "bridge <new link>"),
+            ("vlan lan7 eth0 x", "\"x\" is no number"),
+            ("bind cloud eth1 never", "[only]"),
             ("up", "one of"),
             ("confirm it", "one of"),
             ("lan", "one of"),

@@ -47,7 +47,16 @@ fn links(status: &BoxStatus) -> String {
 fn route(status: &BoxStatus) -> String {
     let gateway = status.net.gateway;
     let gateway = gateway.map_or_else(|| "none".to_owned(), |ip| ip.to_string());
-    format!("gateway    {gateway}\n")
+    let mut text = format!("gateway    {gateway}\n");
+    for uplink in &status.network.uplinks {
+        let used = if uplink.is_default { "used" } else { "" };
+        let _ = writeln!(
+            text,
+            "{:<10} {used:<5} metric {:<5} {}",
+            uplink.link, uplink.metric, uplink.why
+        );
+    }
+    text
 }
 
 fn dns(status: &BoxStatus) -> String {
@@ -93,9 +102,9 @@ fn change(status: &BoxStatus) -> String {
 }
 
 fn waiting(status: &BoxStatus, change: &Change) -> String {
-    let Change { link, setting, .. } = change;
+    let Change { link, wish, .. } = change;
     let left = span(change.until.saturating_sub(status.uptime));
-    format!("{link} is to be {setting}: undone in {left} unless you say `net confirm`.\n")
+    format!("{link} is to be {wish}: undone in {left} unless you say `net confirm`.\n")
 }
 
 fn lease(lease: &Lease) -> String {
@@ -121,9 +130,24 @@ fn lease(lease: &Lease) -> String {
 mod tests {
     use std::time::Duration;
 
-    use supervise::network::{Finding, LinkSetting, Verdict};
+    use supervise::network::{Finding, LinkSetting, Uplink, Verdict, Wish};
 
     use super::*;
+
+    #[test]
+    fn the_ways_to_the_outside_are_shown_with_why_they_are_used() {
+        let mut status = BoxStatus::default();
+        status.network.uplinks.push(Uplink {
+            link: "eth1".to_owned(),
+            gateway: None,
+            metric: 100,
+            is_default: true,
+            why: "It is the only way out.".to_owned(),
+        });
+        let shown = net(&status, NetView::Route);
+        let line = "eth1       used  metric 100   It is the only way out.\n";
+        assert!(shown.ends_with(line), "{shown}");
+    }
 
     #[test]
     fn why_the_box_is_not_reached_is_said_with_what_was_seen() {
@@ -138,7 +162,7 @@ mod tests {
         });
         status.network.change = Some(Change {
             link: "eth0".to_owned(),
-            setting: LinkSetting::Automatic,
+            wish: Wish::Addresses(LinkSetting::Automatic),
             applied: true,
             until: Duration::from_secs(82),
         });

@@ -71,7 +71,7 @@ fn form(status: Option<&BoxStatus>, token: &str) -> String {
              old ones come back by themselves.",
             escape(&status.hostname),
             escape(&change.link),
-            escape(&change.setting.to_string())
+            escape(&change.wish.to_string())
         ),
         Some((status, None)) => format!(
             "You have reached {}. It may be that the change was kept or undone already.",
@@ -100,7 +100,7 @@ fn kept(outlives_a_reboot: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use supervise::network::Change;
+    use supervise::network::{Change, LinkSetting, Wish};
 
     use super::*;
 
@@ -114,7 +114,7 @@ mod tests {
         assert!(form(Some(&status), &token).contains("kept or undone already"));
         status.network.change = Some(Change {
             link: "eth<0>".to_owned(),
-            setting: supervise::network::LinkSetting::Automatic,
+            wish: Wish::Addresses(LinkSetting::Automatic),
             applied: true,
             until: std::time::Duration::ZERO,
         });

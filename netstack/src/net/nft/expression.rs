@@ -65,6 +65,44 @@ impl Expression {
         )
     }
 
+    /// Loads the connection's mark.
+    pub(crate) fn conntrack_mark() -> Self {
+        Self::new(
+            "ct",
+            [
+                Part::Number(CT_REGISTER, REGISTER),
+                Part::Number(CT_KEY, CT_MARK),
+            ],
+        )
+    }
+
+    /// Marks the connection with the number that was kept.
+    pub(crate) fn set_conntrack_mark() -> Self {
+        Self::new(
+            "ct",
+            [
+                Part::Number(CT_KEY, CT_MARK),
+                Part::Number(CT_SOURCE, REGISTER),
+            ],
+        )
+    }
+
+    /// Marks the packet with the number that was kept.
+    pub(crate) fn set_mark() -> Self {
+        Self::new(
+            "meta",
+            [
+                Part::Number(META_KEY, META_MARK),
+                Part::Number(META_SOURCE, REGISTER),
+            ],
+        )
+    }
+
+    /// Keeps a number, in the machine's order.
+    pub(crate) fn set_number(number: u32) -> Self {
+        Self::constant(REGISTER, number.to_ne_bytes().to_vec())
+    }
+
     /// Loads bytes of the header that TCP, UDP or ICMP has.
     pub(crate) fn transport_header(offset: u32, length: u32) -> Self {
         Self::payload(TRANSPORT_HEADER, offset, length)
@@ -283,6 +321,8 @@ pub(super) const CT_TARGET_CHANGED: u32 = 1 << 5;
 /// NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_RELATED.
 pub(super) const CT_ESTABLISHED: u32 = 1 << 1;
 pub(super) const CT_RELATED: u32 = 1 << 2;
+/// The same of IP_CT_NEW.
+pub(super) const CT_NEW: u32 = 1 << 3;
 /// NFT_REG_1 and NFT_REG_VERDICT.
 const REGISTER: u32 = 1;
 const SECOND_REGISTER: u32 = 2;
@@ -297,10 +337,17 @@ const DATA_VERDICT: u16 = 2;
 const VERDICT_CODE: u16 = 1;
 const META_REGISTER: u16 = 1;
 const META_KEY: u16 = 2;
+const META_SOURCE: u16 = 3;
+/// NFT_META_MARK.
+const META_MARK: u32 = 3;
 const CT_REGISTER: u16 = 1;
 const CT_KEY: u16 = 2;
 /// NFT_CT_STATE.
 const CT_STATE: u32 = 0;
+/// NFTA_CT_SREG.
+const CT_SOURCE: u16 = 4;
+/// NFT_CT_MARK.
+const CT_MARK: u32 = 3;
 /// NFT_CT_STATUS.
 const CT_STATUS: u32 = 2;
 const NAT_TYPE: u16 = 1;

@@ -19,6 +19,8 @@ pub(crate) struct Policy {
     open: Option<Vec<u16>>,
     /// Whether everybody may ask the box for names, not only services.
     names: bool,
+    /// The links that lead out, where there are several, each with its mark.
+    uplinks: Vec<(String, u32)>,
 }
 
 /// A chain with its rules.
@@ -38,6 +40,8 @@ pub(crate) enum Hook {
     Ingress(Vec<String>),
     /// Before all else that is IP.
     Raw,
+    /// Before the way is chosen.
+    Mangle,
     /// Towards the box itself.
     Input,
     /// Through the box.
@@ -59,7 +63,26 @@ impl Policy {
             forwards: config.forwards.iter().copied().take(MAX_FORWARDS).collect(),
             open: config.open_ports.as_ref().map(first),
             names: config.dns.lan,
+            uplinks: Vec::new(),
         }
+    }
+
+    /// The same for a box with several uplinks, each with its mark: what comes in by one for a
+    /// service is answered by that one.
+    pub(crate) fn with_uplinks(self, uplinks: Vec<(String, u32)>) -> Self {
+        Self { uplinks, ..self }
+    }
+
+    fn marks(&self, bridge: &Bridge) -> Vec<Vec<Term>> {
+        if self.uplinks.is_empty() {
+            return Vec::new();
+        }
+        let came = self.uplinks.iter().map(|(link, mark)| {
+            let from = Term::From(Equal, link.clone());
+            vec![from, Term::New, Term::Mark(*mark)]
+        });
+        let answered = vec![Term::From(Equal, bridge.name.clone()), Term::Marked];
+        came.chain(std::iter::once(answered)).collect()
     }
 
     /// Services are let in to what everybody is, and to the name server; they do not configure the
@@ -136,6 +159,12 @@ impl Rules for Policy {
                 about: "the rules for services' addresses",
             },
             Chain {
+                name: "uplinks",
+                hook: Hook::Mangle,
+                rules: rules(bridge.map(|bridge| self.marks(bridge))),
+                about: "the rules for answers by the right uplink",
+            },
+            Chain {
                 name: "forward",
                 hook: Hook::Forward,
                 rules: rules(bridge.map(|bridge| forward(bridge, with_forwarded))),
@@ -178,6 +207,7 @@ impl Chain {
                 &ingress
             }
             Hook::Raw => "type filter hook prerouting priority raw",
+            Hook::Mangle => "type filter hook prerouting priority mangle",
             Hook::Input => "type filter hook input priority filter",
             Hook::Forward => "type filter hook forward priority filter",
             Hook::Output => "type filter hook output priority filter",
@@ -326,6 +356,22 @@ mod tests {
         assert_eq!(rules.len(), 5);
         let after = chain(&config, "forward").expect("a chain").len();
         assert_eq!(after, before + 1, "what is forwarded is let through");
+    }
+
+    #[test]
+    fn what_comes_in_by_one_of_several_uplinks_is_marked_with_it() {
+        let policy = Policy::of(&NetConfig::default());
+        let listing = policy
+            .with_uplinks(vec![("eth1".to_owned(), 10_003)])
+            .listing();
+        for rule in [
+            "    iifname \"eth1\" ct state new ct mark set 0x00002713",
+            "    iifname \"pilot0\" meta mark set ct mark",
+        ] {
+            assert!(listing.iter().any(|there| there == rule), "{listing:#?}");
+        }
+        let alone = chain(&NetConfig::default(), "uplinks").expect("a chain");
+        assert_eq!(alone.len(), 3);
     }
 
     #[test]

@@ -16,6 +16,8 @@ use super::{
 pub(crate) enum Term {
     /// It answers, or is about, what was let through before.
     Answer,
+    /// It begins something.
+    New,
     /// It came, or did not come, by this link.
     From(Operator, String),
     /// It leaves, or does not leave, by this link.
@@ -63,6 +65,10 @@ pub(crate) enum Term {
     Masquerade,
     /// Goes on to there.
     Redirect(SocketAddrV4),
+    /// What it belongs to is marked with this number.
+    Mark(u32),
+    /// It gets the mark of what it belongs to.
+    Marked,
 }
 
 impl Term {
@@ -91,6 +97,7 @@ impl Term {
                 Expression::conntrack_state(),
                 expression::CT_ESTABLISHED | expression::CT_RELATED,
             ),
+            Self::New => flags(Expression::conntrack_state(), expression::CT_NEW),
             Self::From(operator, link) => vec![
                 Expression::meta(expression::META_INPUT_NAME),
                 Expression::compare_name(*operator, link),
@@ -191,6 +198,11 @@ impl Term {
                 Expression::set_port(to.port()),
                 Expression::redirect(),
             ],
+            Self::Mark(mark) => vec![
+                Expression::set_number(*mark),
+                Expression::set_conntrack_mark(),
+            ],
+            Self::Marked => vec![Expression::conntrack_mark(), Expression::set_mark()],
         }
     }
 }
@@ -203,6 +215,7 @@ impl fmt::Display for Term {
         };
         match self {
             Self::Answer => f.write_str("ct state established,related"),
+            Self::New => f.write_str("ct state new"),
             Self::From(operator, link) => write!(f, "iifname {}\"{link}\"", not(operator)),
             Self::To(operator, link) => write!(f, "oifname {}\"{link}\"", not(operator)),
             Self::Redirected => f.write_str("ct status dnat"),
@@ -248,6 +261,8 @@ impl fmt::Display for Term {
             Self::Drop => f.write_str("drop"),
             Self::Masquerade => f.write_str("masquerade"),
             Self::Redirect(to) => write!(f, "dnat ip to {to}"),
+            Self::Mark(mark) => write!(f, "ct mark set 0x{mark:08x}"),
+            Self::Marked => f.write_str("meta mark set ct mark"),
         }
     }
 }
