@@ -266,6 +266,10 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
                 package: "kea-dhcp4-server",
             },
             Tool {
+                program: "kea-dhcp6",
+                package: "kea-dhcp6-server",
+            },
+            Tool {
                 program: "nft",
                 package: "nftables",
             },
@@ -390,22 +394,26 @@ pub fn ensure(tools: &[Tool], install: bool) -> Result<()> {
     }
 }
 
+/// Runs apt-get so that no server that comes by it is started: tests start their own.
+const QUIETLY: &str = include_str!("quietly.sh");
+
+/// Who says on Debian what packages may start (invoke-rc.d(8), deb-systemd-invoke(1p)).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
 /// Where Debian keeps libraries on the only machines that build a box today.
 const LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
 
 fn apt(verb: &[&str], packages: &[&str]) -> Result<()> {
     let mut command = if is_root() {
-        Command::new("apt-get")
+        Command::new("sh")
     } else {
         find("sudo").context("installing needs root, and there is no sudo")?;
         let mut command = Command::new("sudo");
-        command.args(["--", "apt-get"]);
+        command.args(["--", "sh"]);
         command
     };
-    command
-        .args(verb)
-        .args(packages)
-        .env("DEBIAN_FRONTEND", "noninteractive");
+    command.args(["-c", QUIETLY, "sh", POLICY]);
+    command.args(verb).args(packages);
     // Apt's own words go to stderr: stdout belongs to what was asked for.
     command.stdout(std::io::stderr());
     let status = command.status().context("apt-get can't be started")?;
@@ -425,7 +433,9 @@ pub fn is_root() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Tool, ensure, missing};
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
+
+    use super::{QUIETLY, Tool, ensure, missing};
 
     const NONE: Tool = Tool {
         program: "no-such-program",
@@ -450,5 +460,98 @@ mod tests {
         let error = ensure(&[NONE], false).unwrap_err().to_string();
         assert!(error.contains("apt-get install no-such-package"), "{error}");
         ensure(&[SHELL], false).unwrap();
+    }
+
+    /// A machine on which only `old` is installed until apt-get has run.
+    struct Machine(PathBuf);
+
+    impl Machine {
+        fn new(name: &str, apt_get: &str) -> Self {
+            let folder = format!("pilot-quietly-{name}-{}", std::process::id());
+            let machine = Self(std::env::temp_dir().join(folder));
+            fs::create_dir_all(&machine.0).unwrap();
+            machine.program("apt-get", &format!("echo \"$*\" > asked\n{apt_get}"));
+            machine.program(
+                "dpkg-query",
+                "case \"$1 $2\" in\n\
+                 '--show '*) echo 'installed old'; [ ! -e new ] || echo 'installed new';;\n\
+                 '--listfiles new') echo /usr/sbin/newd; echo /lib/systemd/system/newd.service;\n\
+                 echo /usr/lib/systemd/system/newd.socket; echo /etc/newd.service;;\n\
+                 *) echo \"$*\" >> strange;;\nesac",
+            );
+            machine.program("systemctl", "echo \"$*\" >> systemctl.said");
+            machine
+        }
+
+        fn program(&self, name: &str, script: &str) {
+            let file = self.0.join(name);
+            fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+
+        fn install(&self) -> bool {
+            let path = format!("{}:{}", self.0.display(), std::env::var("PATH").unwrap());
+            let status = Command::new("sh")
+                .args(["-c", QUIETLY, "sh"])
+                .arg(self.0.join("policy"))
+                .args(["install", "new"])
+                .env("PATH", path)
+                .current_dir(&self.0)
+                .status()
+                .unwrap();
+            status.success()
+        }
+
+        fn text(&self, name: &str) -> Option<String> {
+            fs::read_to_string(self.0.join(name)).ok()
+        }
+    }
+
+    impl Drop for Machine {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    const ASK_AND_INSTALL: &str = "sh ./policy newd start; echo $? > may-start; touch new";
+
+    #[test]
+    fn what_is_installed_is_not_started_now_or_later() {
+        let machine = Machine::new("fresh", ASK_AND_INSTALL);
+        assert!(machine.install());
+        assert_eq!(machine.text("asked").unwrap(), "install new\n");
+        assert_eq!(machine.text("may-start").unwrap(), "101\n");
+        assert_eq!(machine.text("policy"), None, "it is left behind");
+        let disabled = "--quiet --no-reload disable newd.";
+        let said = machine.text("systemctl.said").unwrap();
+        assert_eq!(said, format!("{disabled}service\n{disabled}socket\n"));
+        assert_eq!(machine.text("strange"), None);
+        // What is there already is somebody's.
+        fs::remove_file(machine.0.join("systemctl.said")).unwrap();
+        assert!(machine.install());
+        assert_eq!(machine.text("systemctl.said"), None);
+    }
+
+    #[test]
+    fn the_machine_s_own_policy_comes_back_whatever_happens() {
+        let own = "#!/bin/sh\nexit 0\n";
+        for (name, apt_get, works) in [
+            ("own", ASK_AND_INSTALL, true),
+            ("fails", "exit 100", false),
+            ("ended", "kill -TERM $PPID; exit 0", false),
+        ] {
+            let machine = Machine::new(name, apt_get);
+            machine.program("policy", "exit 0");
+            assert_eq!(machine.install(), works, "{name}");
+            assert_eq!(machine.text("policy").unwrap(), own, "{name}");
+        }
+        // Killed, it can put back nothing; the next one does.
+        let machine = Machine::new("killed", "kill -KILL $PPID");
+        machine.program("policy", "exit 0");
+        assert!(!machine.install());
+        assert_ne!(machine.text("policy").unwrap(), own);
+        machine.program("apt-get", ASK_AND_INSTALL);
+        assert!(machine.install());
+        assert_eq!(machine.text("policy").unwrap(), own);
     }
 }

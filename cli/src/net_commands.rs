@@ -109,7 +109,10 @@ pub(crate) fn run(arguments: &NetArguments) -> Result<(), NetError> {
             "The settings of before are in force.\n".to_owned()
         }),
         NetCommand::Leases => (part(status()?, &["leases"]), show::leases),
-        NetCommand::Dns => (part(status()?, &["dns", "domain", "lan"]), show::dns),
+        NetCommand::Dns => (
+            part(status()?, &["dns", "domain", "search", "lan"]),
+            show::dns,
+        ),
         NetCommand::Route => (part(status()?, &["links", "gateway"]), show::route),
         NetCommand::Time { servers } if servers.is_empty() => {
             (part(status()?, &["time", "findings"]), show::time)
@@ -223,7 +226,10 @@ mod tests {
         };
         assert_eq!(said("time usual"), json!(null));
         assert_eq!(said("time none"), json!([]));
-        assert_eq!(said("time 192.0.2.1 a.example"), json!(["192.0.2.1", "a.example"]));
+        assert_eq!(
+            said("time 192.0.2.1 a.example"),
+            json!(["192.0.2.1", "a.example"])
+        );
         assert!(parsed("lan on").is_ok() && parsed("lan").is_err());
     }
 

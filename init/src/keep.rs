@@ -2,7 +2,7 @@
 //!
 //! The helper reads and writes the partition (two checksummed copies); here is what is in it.
 
-use netstack::net::{General, settings::Settings};
+use netstack::net::{AddressSecret, General, settings::Settings};
 use serde::{Deserialize, Serialize};
 
 /// The content of the `keep` partition. What is added comes behind it, so that each version reads
@@ -63,6 +63,14 @@ impl Keep {
         let bytes = bytes.and_then(|bytes| postcard::to_extend(&self.network, bytes));
         let bytes = bytes.and_then(|bytes| postcard::to_extend(&self.general, bytes));
         bytes.expect("plain data always has a postcard form")
+    }
+
+    /// What the box's IPv6 addresses are made of: a secret of its own, as nobody may learn the machine
+    /// id from what it is used for (machine-id(5)). None before there is a machine id.
+    pub fn address_secret(&self) -> Option<AddressSecret> {
+        let id = Some(self.machine_id.as_bytes()).filter(|id| id.len() == 32)?;
+        let secret = blake3::derive_key("Pilotlight 2026 IPv6 stable addresses", id);
+        secret.first_chunk().copied().map(AddressSecret::new)
     }
 
     /// Makes up what is missing. Returns whether anything was.
@@ -131,6 +139,19 @@ mod tests {
         let first = keep.clone();
         assert!(!keep.complete("other", &[2; 32]));
         assert_eq!(keep, first);
+    }
+
+    #[test]
+    fn the_secret_of_addresses_is_each_box_s_own_and_stays() {
+        let secret = |random: u8| {
+            let mut keep = Keep::default();
+            assert_eq!(keep.address_secret(), None);
+            keep.complete("otter", &[random; 32]);
+            let again = Keep::from_bytes(&keep.to_bytes()).unwrap();
+            assert_eq!(keep.address_secret(), again.address_secret());
+            keep.address_secret().unwrap()
+        };
+        assert_ne!(secret(1), secret(2));
     }
 
     #[test]

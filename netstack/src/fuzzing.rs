@@ -7,7 +7,7 @@
 pub use crate::{
     door::fuzzing::{hpack, http1, http2, routing},
     names::fuzzing::{dns, mdns},
-    net::fuzzing::{dhcp, filter, ntp, rtnl},
+    net::fuzzing::{dhcp, dhcpv6, filter, ntp, rtnl},
 };
 
 /// The steps of a script: what happens, and with which bytes.

@@ -12,8 +12,12 @@
 //! | `config`, `status` | what should be, what is |
 //! | [`settings`], [`transaction`] | what the owner sets, and a change of it that can't lock him out |
 //! | `engine`, `ports` | the loop and its sockets |
-//! | `dhcp`, `linklocal`, `collision`, `gateway`, `uplink` | the protocols, without sockets or clocks |
-//! | `router` | what IPv6 routers announce, as far as it is not the kernel's work |
+//! | `dhcp`, `linklocal`, `collision`, `gateway`, `uplink`, `fixed` | the protocols, without sockets or clocks |
+//! | `failover`, `routing` | which of several uplinks is used, and by which one answers leave |
+//! | `made` | the owner's bridges and VLANs |
+//! | `router`, `solicit` | what IPv6 routers announce, as far as it is not the kernel's work |
+//! | `dhcp6`, `inet6`, `privacy` | servers' names by DHCPv6; addresses that do not tell the hardware's |
+//! | `classless`, `searchlist` | routes and search domains that come with a lease |
 //! | `ntp` | the time of the day, from servers that agree |
 //! | `kernel`, `reconcile`, `change`, `rtnl` | links, addresses, routes: seen, compared, changed |
 //! | `nft`, `filter` | the packet filter |
@@ -21,30 +25,40 @@
 //! | `clock`, `random`, `report`, `switch` | time, chance, words, the kernel's switches |
 
 mod change;
+mod classless;
 pub(crate) mod clock;
 mod collision;
 mod config;
 mod dhcp;
+mod dhcp6;
 mod dialogue;
 mod engine;
+mod failover;
 mod filter;
+mod fixed;
 mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod gateway;
 mod general;
+mod inet6;
 mod kernel;
 mod linklocal;
+mod made;
 mod netlink;
 mod nft;
 mod ntp;
 mod ports;
+mod privacy;
 pub(crate) mod random;
 mod reconcile;
 mod report;
 mod router;
+mod routing;
 mod rtnl;
+mod searchlist;
 pub mod settings;
+mod solicit;
 mod status;
 mod switch;
 mod thread;
@@ -53,13 +67,14 @@ mod uplink;
 
 pub use self::{
     config::{
-        Addressing, Bridge, Clock, Forward, NetConfig, NoTimeServer, TimeConfig, TimeServer,
-        Transport,
+        Addressing, Bound, Bridge, Clock, Forward, Made, NetConfig, NoTimeServer, Otherwise,
+        TimeConfig, TimeServer, Transport,
     },
     general::{General, UnfitServers},
+    privacy::AddressSecret,
     status::{
         FilterStatus, LeaseStatus, LinkStatus, NetStatus, ServicesStatus, TimeServerStatus,
-        TimeSource, TimeStatus, TimeStep,
+        TimeSource, TimeStatus, TimeStep, UplinkStatus,
     },
     thread::{NetError, NetHandle, spawn, spawn_prepared},
 };
@@ -71,6 +86,7 @@ use self::thread::Command;
 pub const MODULES: &[&str] = &[
     "af_packet",
     "bridge",
+    "8021q",
     "veth",
     "nf_tables",
     "nf_conntrack",

@@ -138,7 +138,8 @@ pub fn address(index: u16) -> Ipv4Addr {
     Ipv4Addr::from_bits(GATEWAY.to_bits() + u32::from(index))
 }
 
-fn network(index: u16) -> Network {
+/// The place of the service with this number on the services' network.
+pub fn network(index: u16) -> Network {
     Network {
         bridge: BRIDGE.to_owned(),
         host_link: format!("pv{index}"),

@@ -92,6 +92,15 @@ pub struct Network {
     pub gateway: Ipv4Addr,
 }
 
+impl Network {
+    /// The container's hardware address, which follows from its address: the bridge lets no other one
+    /// of this container's in.
+    pub fn mac(&self) -> [u8; 6] {
+        let [a, b, c, d] = self.address.octets();
+        [2, 0, a, b, c, d]
+    }
+}
+
 /// A folder that outlives the container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {

@@ -102,6 +102,7 @@ fn prepare(command: &Command<'_>, moved: &mut [i32], report: &mut i32) -> Result
     rustix::process::umask(Mode::from_raw_mode(0o022));
     rustix::process::chdir(c"/")?;
     write_oom_score(command.oom_score_adj);
+    let _ = command.schedule.take();
     place_descriptors(&command.fds, moved, report)?;
     if command.controlling_tty {
         rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;

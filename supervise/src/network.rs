@@ -91,6 +91,8 @@ pub struct NetworkStatus {
     pub ntp: Vec<IpAddr>,
     /// The domain that routers named.
     pub domain: Option<String>,
+    /// The domains that routers named to look for short names in, in this order.
+    pub search: Vec<String>,
     /// The rules of the packet filter, one a line.
     pub firewall: Vec<String>,
     /// Whether machines on the box's own networks may ask its name server.
@@ -151,6 +153,8 @@ pub struct Lease {
     pub server: Option<Ipv4Addr>,
     /// The gateway.
     pub router: Option<Ipv4Addr>,
+    /// Routes beside that by the gateway, as text: "10.0.0.0/8 via 192.168.1.2".
+    pub routes: Vec<String>,
     /// How long it was granted for; none is for ever.
     pub lasts: Option<Duration>,
     /// The name that the server knows the box by.

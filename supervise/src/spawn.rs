@@ -11,6 +11,8 @@ use std::{
 
 use rustix::{io::Errno, pipe::PipeFlags};
 
+pub use sys::sched::Schedule;
+
 use crate::{fork, unit::Exit};
 
 /// What to start, and with what.
@@ -32,6 +34,8 @@ pub struct Command<'a> {
     pub controlling_tty: bool,
     /// How willingly the kernel kills it when memory is short: -1000 (never) to 1000.
     pub oom_score_adj: i16,
+    /// Its place among those that want a CPU. Best effort: only root may go before its parent.
+    pub schedule: Schedule,
     /// Whether it and its children can gain privileges by executing a file.
     pub no_new_privs: bool,
 }
@@ -157,6 +161,7 @@ mod tests {
             cgroup: None,
             controlling_tty: false,
             oom_score_adj: 0,
+            schedule: Schedule::default(),
             no_new_privs: true,
         }
     }

@@ -10,6 +10,7 @@
 //! | [`loopdev`] | a part of a file as a block device |
 //! | [`idmap`] | mounts whose files appear with shifted owners |
 //! | [`packet`] | whole Ethernet frames in and out of one link |
+//! | [`sched`] | how a thread stands with the scheduler |
 //! | [`userns`] | a user namespace with given mappings, held by descriptor |
 //! | [`watchdog`] | the hardware timer that resets the box when nobody feeds it |
 

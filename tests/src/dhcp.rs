@@ -85,6 +85,18 @@ impl Server {
     /// what does not fit. Leases last [`LEASE`] (dnsmasq: two minutes, its least), are to be
     /// renewed after [`RENEW`] and rebound after [`REBIND`].
     pub fn start(kind: Kind, machine: &Machine, link: &str, pool: Pool) -> Result<Self> {
+        Self::giving(kind, machine, link, pool, false)
+    }
+
+    /// The same; if it is generous, with [`SEARCH`], routes to [`FAR`] and everywhere by way of
+    /// [`ROUTER`], and, if it can, leases for who looks for servers (RFC 4039).
+    pub fn giving(
+        kind: Kind,
+        machine: &Machine,
+        link: &str,
+        pool: Pool,
+        generous: bool,
+    ) -> Result<Self> {
         // Kea gives up on a link without a carrier.
         until(STARTED_WITHIN, || {
             let seen = machine.run(&format!("ip link show dev {link}"));
@@ -99,8 +111,20 @@ impl Server {
         let line: Vec<String> = match kind {
             Kind::Dnsmasq => {
                 let range = (pool.address(pool.first), pool.address(pool.last));
+                let router = pool.address(ROUTER);
+                let more = [
+                    format!("--dhcp-option=option:domain-search,{}", SEARCH.join(",")),
+                    format!("--dhcp-option=121,{FAR},{router},0.0.0.0/0,{router}"),
+                    "--dhcp-rapid-commit".to_owned(),
+                ];
+                let more = if generous {
+                    more.join(" ")
+                } else {
+                    String::new()
+                };
                 [
                     "dnsmasq --keep-in-foreground --conf-file=/dev/null --port=0 --user=root",
+                    &more,
                     "--bind-interfaces --no-ping --log-dhcp --log-facility=- --dhcp-authoritative",
                     &format!(
                         "--interface={link} --pid-file= --dhcp-leasefile={}",
@@ -121,11 +145,11 @@ impl Server {
                 .collect()
             }
             Kind::Kea => {
-                fs::write(folder.join("kea.conf"), kea(link, pool))?;
+                fs::write(folder.join("kea.conf"), kea(link, pool, generous))?;
                 vec!["kea-dhcp4".to_owned(), "-c".to_owned(), path("kea.conf")]
             }
             Kind::Isc => {
-                fs::write(folder.join("dhcpd.conf"), isc(pool))?;
+                fs::write(folder.join("dhcpd.conf"), isc(pool, generous))?;
                 fs::write(folder.join("leases"), "")?;
                 let files = [path("dhcpd.conf"), path("leases"), path("pid")];
                 let [config, leases, pid] = files;
@@ -173,6 +197,15 @@ impl Server {
         })
     }
 
+    /// How many leases it has offered so far.
+    pub fn offered(&self) -> usize {
+        self.said(match self.kind {
+            Kind::Dnsmasq => "DHCPOFFER(",
+            Kind::Kea => "DHCP4_LEASE_ADVERT",
+            Kind::Isc => "DHCPOFFER on",
+        })
+    }
+
     /// How many requests it has refused so far.
     pub fn refused(&self) -> usize {
         self.said(match self.kind {
@@ -206,12 +239,19 @@ impl Drop for Server {
     }
 }
 
-fn kea(link: &str, pool: Pool) -> String {
+fn kea(link: &str, pool: Pool, generous: bool) -> String {
     let [lasts, renew, rebind] = pool.terms();
+    let mut options = vec![json!({ "name": "routers", "data": pool.address(1) })];
+    if generous {
+        options.push(json!({ "name": "domain-search", "data": SEARCH.join(", ") }));
+        let routes = routes(pool).map(|byte| format!("{byte:02x}")).concat();
+        options.push(json!({ "code": 121, "csv-format": false, "data": routes }));
+    }
     let config = json!({ "Dhcp4": {
         "interfaces-config": { "interfaces": [link], "dhcp-socket-type": "raw" },
         "lease-database": { "type": "memfile", "persist": false },
         "authoritative": true,
+        "option-def": [{ "name": "routes", "code": 121, "type": "binary", "space": "dhcp4" }],
         "valid-lifetime": lasts,
         "renew-timer": renew,
         "rebind-timer": rebind,
@@ -220,7 +260,7 @@ fn kea(link: &str, pool: Pool) -> String {
             "pools": [{
                 "pool": format!("{} - {}", pool.address(pool.first), pool.address(pool.last)),
             }],
-            "option-data": [{ "name": "routers", "data": pool.address(1) }],
+            "option-data": options,
         }],
         "loggers": [{
             "name": "kea-dhcp4",
@@ -232,10 +272,25 @@ fn kea(link: &str, pool: Pool) -> String {
     config.to_string()
 }
 
-fn isc(pool: Pool) -> String {
+/// The routes of a generous server, as RFC 3442 writes them.
+fn routes(pool: Pool) -> [u8; 12] {
+    let [a, b, c] = pool.network;
+    let d = ROUTER;
+    [16, 172, 20, a, b, c, d, 0, a, b, c, d]
+}
+
+fn isc(pool: Pool, generous: bool) -> String {
     let [seconds, renew, rebind] = pool.terms();
+    let routes = routes(pool).map(|byte| byte.to_string()).join(", ");
+    let search = SEARCH.map(|domain| format!("{domain:?}")).join(", ");
+    let more = match generous {
+        true => format!("option domain-search {search}; option routes {routes};\n"),
+        false => String::new(),
+    };
     format!(
-        "authoritative; ping-check false;\n\
+        "option routes code 121 = array of unsigned integer 8;\n\
+         {more}\
+         authoritative; ping-check false;\n\
          default-lease-time {seconds}; max-lease-time {seconds}; min-lease-time {seconds};\n\
          option dhcp-renewal-time {renew}; option dhcp-rebinding-time {rebind};\n\
          subnet {network} netmask 255.255.255.0 {{\n\
@@ -248,6 +303,15 @@ fn isc(pool: Pool) -> String {
         router = pool.address(1),
     )
 }
+
+/// The domains that a generous server names.
+pub const SEARCH: [&str; 2] = ["home.arpa", "lan.home.arpa"];
+
+/// The network that a generous server knows a way to.
+pub const FAR: &str = "172.20.0.0/16";
+
+/// The last byte of a generous server's router's address.
+pub const ROUTER: u8 = 8;
 
 /// How long a lease lasts: little more than the least that our client believes in.
 pub const LEASE: Duration = Duration::from_secs(30);

@@ -30,6 +30,11 @@ pub fn lacks_radvd() -> Option<String> {
     lacks_tool(&["radvd"])
 }
 
+/// Why ISC's server for IPv6 can't be played here; none if it can.
+pub fn lacks_kea6() -> Option<String> {
+    lacks_tool(&["kea-dhcp6"])
+}
+
 /// The first of these programs that this machine lacks, as a sentence; none if it has them all.
 pub(crate) fn lacks_tool(tools: &[&str]) -> Option<String> {
     tools.iter().find_map(|tool| {
@@ -110,7 +115,8 @@ impl Machine {
         &self.name
     }
 
-    pub(crate) fn command(&self) -> Command {
+    /// A command there, to be completed.
+    pub fn command(&self) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]);
         command
@@ -291,7 +297,7 @@ pub fn until(deadline: Duration, mut is_so: impl FnMut() -> bool) -> Result<()> 
 }
 
 /// `ip netns exec` becomes the command, so its process is the command's own.
-pub(crate) fn end(child: &mut Child) {
+pub fn end(child: &mut Child) {
     drop(child.kill());
     drop(until(SOON, || !matches!(child.try_wait(), Ok(None))));
 }

@@ -42,7 +42,7 @@ macro_rules! targets {
 targets! {
     drivers: uevent;
     init: beats, control, handover;
-    netstack: dhcp, dns, filter, hpack, http1, http2, mdns, ntp, routing, rtnl;
+    netstack: dhcp, dhcpv6, dns, filter, hpack, http1, http2, mdns, ntp, routing, rtnl;
     s9pk: http, manifest, open, sealed, spec, trust, version;
     supervise: frames;
 }

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use boards::web::{self, Trust};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use supervise::spawn::Schedule;
 use tests::{
     native::Native,
     netns::{Machine, until},
@@ -32,15 +33,38 @@ fn the_box_comes_up_in_name_spaces_and_its_console_answers() -> Result<()> {
 
 #[test]
 fn every_stall_is_cured_and_no_request_is_lost() -> Result<()> {
+    rows().map(|_| ())
+}
+
+#[test]
+#[ignore = "measures, which wants a machine that does nothing else; takes six minutes"]
+fn a_stall_slows_no_request() -> Result<()> {
+    let rounds = [rows()?, rows()?, rows()?];
+    let mut slowed = Vec::new();
+    for (at, kind) in KINDS.iter().enumerate() {
+        let mut ratios = rounds.each_ref().map(|rows| rows[at].slower());
+        ratios.sort_by(f64::total_cmp);
+        println!("{kind:<20} p99 {:.2} x the unstalled", ratios[1]);
+        if ratios[1] > 2.0 {
+            slowed.push(format!("{kind}: {ratios:.2?}"));
+        }
+    }
+    ensure!(slowed.is_empty(), "{slowed:?}");
+    Ok(())
+}
+
+/// One stall of each kind, printed as they come.
+fn rows() -> Result<Vec<Row>> {
     println!(
         "{:<20} {:>8} {:>9} {:>8} {:>8} {:>8}  cured by",
         "kind", "silence", "detected", "total", "p99", "p99 else"
     );
-    for kind in KINDS {
+    let row = |kind: &&str| {
         let row = stall(kind).with_context(|| format!("stall {kind}"))?;
         println!("{kind:<20} {row}");
-    }
-    Ok(())
+        Ok(row)
+    };
+    KINDS.iter().map(row).collect()
 }
 
 #[test]
@@ -222,12 +246,19 @@ struct Row {
     cured_by: String,
 }
 
+impl Row {
+    /// The requests' p99 in parts of what it was before.
+    fn slower(&self) -> f64 {
+        self.p99.div_duration_f64(self.p99_before)
+    }
+}
+
 impl std::fmt::Display for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ms = |time: &Duration| time.as_millis();
+        let ms = |time: &Duration| time.as_secs_f64() * 1000.0;
         write!(
             f,
-            "{:>5} ms {:>6} ms {:>5} ms {:>5} ms {:>5} ms  {}",
+            "{:>5.0} ms {:>6.0} ms {:>5.0} ms {:>5.1} ms {:>5.1} ms  {}",
             ms(&self.silence),
             ms(&self.detected),
             ms(&self.total),
@@ -333,6 +364,9 @@ impl Answers {
 /// All must be answered.
 fn requests(machine: &Machine, trust: &Trust, over: &AtomicBool) -> Result<Vec<Duration>> {
     machine.within(|| {
+        OF_ANOTHER_MACHINE
+            .take()
+            .context("only root can test this")?;
         let mut took = Vec::new();
         while !over.load(Ordering::Relaxed) {
             for (host, path) in [("demo.localhost", "/"), ("localhost", "/health")] {
@@ -393,6 +427,11 @@ fn boottime() -> Duration {
     Duration::try_from(now).unwrap_or_default()
 }
 
+/// The client stands for another machine, which is not slow when the box is busy.
+const OF_ANOTHER_MACHINE: Schedule = Schedule {
+    nice: -20,
+    slice: Some(Duration::from_micros(100)),
+};
 const UNSTALLED: Duration = Duration::from_secs(2);
 /// Of one question to the API: what is longer is a gap.
 const SHORT: Duration = Duration::from_secs(1);

@@ -77,6 +77,9 @@ pub(super) fn leases(status: &Value) -> String {
         };
         let (link, address) = (word(&lease["link"]), word(&lease["address"]));
         let _ = writeln!(text, "{link:<10} {address}  {server}, {lasts}");
+        for route in list(&lease["routes"]) {
+            let _ = writeln!(text, "{:<10} route to {}", "", word(route));
+        }
     }
     or(text, "No router has given the box an address.\n")
 }
@@ -89,6 +92,9 @@ pub(super) fn dns(status: &Value) -> String {
     }
     if let Some(domain) = status["domain"].as_str() {
         let _ = writeln!(text, "domain     {domain}");
+    }
+    for domain in list(&status["search"]) {
+        let _ = writeln!(text, "search     {}", word(domain));
     }
     let text = or(text, "No name server is known.\n");
     text + match status["lan"] == true {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::fs::SealFlags;
-use supervise::spawn::Command;
+use supervise::spawn::{Command, Schedule};
 
 use super::{HelperError, answer, tool};
 use crate::{
@@ -133,6 +133,7 @@ fn try_out(candidate: &OwnedFd, handover: &OwnedFd) -> Result<answer::Trial, Hel
         cgroup: None,
         controlling_tty: false,
         oom_score_adj: 0,
+        schedule: Schedule::default(),
         no_new_privs: true,
     };
     let output = tool::run_to_end(command, "the new init", PATIENCE)

@@ -15,7 +15,7 @@ use rustix::{
     process::{Signal, WaitId, WaitIdOptions},
 };
 use supervise::{
-    spawn::{Child, Command},
+    spawn::{Child, Command, Schedule},
     unit::Exit,
 };
 
@@ -44,6 +44,7 @@ pub(super) fn run(program: &str, args: &[&str], patience: Duration) -> Result<St
         cgroup: None,
         controlling_tty: false,
         oom_score_adj: 0,
+        schedule: Schedule::default(),
         no_new_privs: true,
     };
     run_to_end(command, program, patience)

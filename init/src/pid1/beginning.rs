@@ -29,6 +29,7 @@ use super::{
     owner::Owner,
     publish,
     replace::Replaced,
+    roles::FIRST,
     succession::{self, Succession},
     table::{LogPair, Table},
     timekeeping::Timekeeping,
@@ -55,6 +56,8 @@ pub(super) fn begin() -> Pid1 {
     #[cfg(feature = "fault")]
     crash::fault::in_a_new_binary("as-pid-1");
     allow_descriptors();
+    // Before any thread is made: each has its own, from the one that makes it.
+    let _ = FIRST.take();
     let (mut handover, succession) = succession::begin();
     let mut legacy = handover.as_mut().and_then(Legacy::of);
     if succession.generation == 0 {

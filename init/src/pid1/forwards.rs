@@ -65,6 +65,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn net_tells_by_a_service_s_port_who_is_behind_it() {
+        for index in [1, 300, services::registry::MAX_INDEX] {
+            let network = services::package::network(index);
+            let bridge = Bridge::default();
+            let behind = bridge.address_behind(&network.host_link);
+            assert_eq!(behind, Some(network.address));
+            assert_eq!(Bridge::mac_of(network.address), network.mac());
+            assert_eq!(
+                (bridge.name, bridge.address),
+                (network.bridge, network.gateway)
+            );
+        }
+    }
+
+    #[test]
     fn only_services_are_forwarded_to() {
         assert!(is_services(Ipv4Addr::new(10, 77, 3, 4)));
         for other in [

@@ -10,7 +10,12 @@ use std::{
 
 use rustix::pipe::PipeFlags;
 use serde::{Deserialize, Serialize};
-use supervise::{cgroup::Cgroup, control::Limits, spawn::Child, unit::Exit};
+use supervise::{
+    cgroup::Cgroup,
+    control::Limits,
+    spawn::{Child, Schedule},
+    unit::Exit,
+};
 
 use super::{
     Pid1,
@@ -145,6 +150,7 @@ impl Pid1 {
                 cgroup: Some(folder.as_fd()),
                 controlling_tty: true,
                 oom_score_adj: 0,
+                schedule: Schedule::default(),
                 no_new_privs: false,
             };
             Ok((child.spawn().map_err(|e| e.to_string())?, cgroup))
@@ -231,6 +237,7 @@ impl Pid1 {
             args: &all,
             user: None,
             oom_score_adj: 0,
+            schedule: Schedule::default(),
             log: log.as_fd(),
             fds,
             cgroup: &cgroup,

@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use netstack::net::{FilterStatus, NetStatus, TimeServerStatus};
+use netstack::net::{FilterStatus, NetStatus, ServicesStatus, TimeServerStatus};
 use supervise::{
-    network::{Finding, Lease, NetworkStatus, Verdict},
+    network::{Change, Finding, Lease, NetworkStatus, Verdict},
     status::{LinkSummary, NetSummary, ResolverServer, ResolverStatus},
 };
 
@@ -17,19 +17,21 @@ impl Pid1 {
     /// The network as it is set and as it is.
     pub(super) fn network_status(&self, now: Duration) -> NetworkStatus {
         let seen = &self.net_seen;
+        let set = self.changes.status(now);
         NetworkStatus {
-            findings: self.network_findings(now),
+            findings: self.network_findings(set.change.as_ref()),
             leases: seen.links.iter().filter_map(lease).collect(),
             ntp: seen.ntp.clone(),
             domain: seen.domain.clone(),
-            firewall: seen.services.rules.clone(),
+            search: seen.search.clone(),
+            firewall: firewall(&seen.services),
             clock_is_right: seen.time.synchronised,
-            ..self.changes.status(now)
+            ..set
         }
     }
 
     /// In the order in which to look: what is above must work for what is below.
-    fn network_findings(&self, now: Duration) -> Vec<Finding> {
+    fn network_findings(&self, change: Option<&Change>) -> Vec<Finding> {
         let net = &self.net;
         let mut findings = links(net);
         findings.push(gateway(net.gateway, || {
@@ -40,14 +42,17 @@ impl Pid1 {
         findings.push(self.time());
         findings.push(self.name());
         findings.push(self.door());
+        let cautions = self.net_seen.cautions.iter();
+        findings.extend(cautions.map(|text| finding("dhcp", Verdict::Care, text.clone())));
         let problems = self.net_seen.problems.iter();
         findings.extend(problems.map(|text| finding("network", Verdict::Broken, text.clone())));
-        if let FilterStatus::Pending = self.net_seen.services.filter {
+        let services = &self.net_seen.services;
+        if [&services.filter, &services.guard].contains(&&FilterStatus::Pending) {
             let text = "The packet filter is being put in force.".to_owned();
             findings.push(finding("firewall", Verdict::Unknown, text));
         }
-        if let Some(change) = self.changes.status(now).change {
-            let (link, setting) = (change.link, change.setting);
+        if let Some(change) = change {
+            let (link, setting) = (&change.link, &change.setting);
             let text = format!(
                 "{link} is to be {setting}: undone by itself unless it is confirmed in time."
             );
@@ -169,6 +174,21 @@ pub(super) fn summary(status: &NetStatus) -> NetSummary {
     }
 }
 
+/// The tables in force, as `nft list ruleset` shows them.
+fn firewall(services: &ServicesStatus) -> Vec<String> {
+    let tables = [
+        ("table inet pilot {", &services.rules),
+        ("table netdev pilot {", &services.guard_rules),
+    ];
+    let in_force = tables.iter().filter(|(_, rules)| !rules.is_empty());
+    let lines = in_force.flat_map(|(head, rules)| {
+        let rules = rules.iter().map(|rule| format!("    {rule}"));
+        let head = std::iter::once((*head).to_owned());
+        head.chain(rules).chain(["}".to_owned()])
+    });
+    lines.collect()
+}
+
 fn lease(link: &netstack::net::LinkStatus) -> Option<Lease> {
     let lease = link.lease.as_ref()?;
     Some(Lease {
@@ -177,6 +197,7 @@ fn lease(link: &netstack::net::LinkStatus) -> Option<Lease> {
         prefix: lease.prefix,
         server: lease.server,
         router: lease.router,
+        routes: lease.routes.clone(),
         lasts: lease.lasts,
         hostname: lease.hostname.clone(),
     })

@@ -1,7 +1,13 @@
 //! The roles: what each process of PID 1's own is, whom it runs as, and what it may use.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
-use supervise::{control::Limits, spawn::User, unit::UnitName};
+use supervise::{
+    control::Limits,
+    spawn::{Schedule, User},
+    unit::UnitName,
+};
 
 /// A process that PID 1 starts from its own binary and always keeps running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -84,7 +90,26 @@ impl Role {
             Self::Manager => 0,
         }
     }
+
+    /// Its place among those that want a CPU, as [`Self::limits`] has it for groups: whatever wakes
+    /// breaks in on the manager.
+    pub fn schedule(self) -> Schedule {
+        match self {
+            Self::Front => FIRST,
+            Self::Logd => Schedule::default(),
+            Self::Manager => Schedule {
+                nice: 0,
+                slice: Some(Duration::from_millis(6)),
+            },
+        }
+    }
 }
+
+/// The place of PID 1 and of the front: they have little to do at a time, and others wait for it.
+pub const FIRST: Schedule = Schedule {
+    nice: -10,
+    slice: Some(Duration::from_micros(300)),
+};
 
 /// The front's group: owns the dashboard's socket.
 pub const FRONT_ID: u32 = 500;

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use supervise::{
     cgroup::Cgroup,
     control::{CONTROL_FD, Event},
-    spawn::{Child, Command},
+    spawn::{Child, Command, Schedule},
     unit::{Exit, UnitName},
 };
 
@@ -99,6 +99,7 @@ impl Pid1 {
             args: &[&format!("pilot-{}", role.name()), role.name()],
             user: Some(role.user()),
             oom_score_adj: role.oom_score_adj(),
+            schedule: role.schedule(),
             log: log.write.as_fd(),
             fds,
             cgroup: &cgroup,
@@ -129,6 +130,7 @@ impl Pid1 {
             args: &["pilot-monitor", SERVICE_DATA, AGENT_SOCKETS, AGENT],
             user: None,
             oom_score_adj: 0,
+            schedule: Schedule::default(),
             log: unit.log.write.as_fd(),
             fds: vec![(service.plan.as_fd(), services::plan::PLAN_FD)],
             cgroup: &cgroup,
@@ -166,6 +168,7 @@ impl Pid1 {
             cgroup: Some(folder.as_fd()),
             controlling_tty: false,
             oom_score_adj: program.oom_score_adj,
+            schedule: program.schedule,
             no_new_privs: program.user.is_some(),
         };
         command.spawn().map_err(|e| e.to_string())
@@ -298,6 +301,7 @@ pub(super) struct Program<'a> {
     pub(super) args: &'a [&'a str],
     pub(super) user: Option<supervise::spawn::User>,
     pub(super) oom_score_adj: i16,
+    pub(super) schedule: Schedule,
     pub(super) log: BorrowedFd<'a>,
     pub(super) fds: Vec<(BorrowedFd<'a>, i32)>,
     pub(super) cgroup: &'a Cgroup,

@@ -250,6 +250,8 @@ impl Pid1 {
                 .changes
                 .general
                 .time_config(&self.cmdline.time_servers, Clock::Kernel),
+            address_secret: self.keep.address_secret(),
+            ..NetConfig::default()
         };
         #[cfg(feature = "fault")]
         for link in crate::crash::fault::links() {

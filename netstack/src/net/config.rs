@@ -7,6 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::privacy::AddressSecret;
 use crate::names::DnsSettings;
 
 /// The network as its owner wants it. The default is a box that just works: every real link up and
@@ -19,6 +20,13 @@ pub struct NetConfig {
     /// How links get their addresses, by the link's name. A real link that is not named here is
     /// [`Addressing::Automatic`]; a virtual one that is not named here is left alone.
     pub links: BTreeMap<String, Addressing>,
+    /// Bridges and VLANs that the owner declares, by their name.
+    pub made: BTreeMap<String, Made>,
+    /// The owner's metrics of uplinks, by the link's name, 1 to 9999: the lowest is preferred.
+    /// Without, a cable has 100, Wi-Fi 600 and a modem 700.
+    pub metrics: BTreeMap<String, u32>,
+    /// Services that are bound to an uplink.
+    pub bound: Vec<Bound>,
     /// The services' bridge; none if there are no services.
     pub bridge: Option<Bridge>,
     /// Ports of the box that lead to services on the bridge.
@@ -31,6 +39,8 @@ pub struct NetConfig {
     pub dns: DnsSettings,
     /// The time of the day.
     pub time: TimeConfig,
+    /// What IPv6 addresses are made of; without it, of the hardware's.
+    pub address_secret: Option<AddressSecret>,
 }
 
 /// Where the time is from, and what is set by it.
@@ -171,6 +181,44 @@ pub enum Addressing {
     Unmanaged,
 }
 
+/// A link that the owner declares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Made {
+    /// A switch between its ports, with the box on it.
+    Bridge {
+        /// The links that are its ports: they have no addresses of their own.
+        ports: Vec<String>,
+    },
+    /// A network of its own among others on one cable (IEEE 802.1Q).
+    Vlan {
+        /// The link it is on.
+        on: String,
+        /// Its number, 1 to 4094.
+        id: u16,
+    },
+}
+
+/// A service that sends by one uplink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// The service's address.
+    pub address: Ipv4Addr,
+    /// The uplink's name.
+    pub uplink: String,
+    /// What happens while that uplink leads nowhere.
+    pub otherwise: Otherwise,
+}
+
+/// What becomes of a service's traffic while the uplink it is bound to leads nowhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Otherwise {
+    /// It takes the box's default.
+    #[default]
+    FailOver,
+    /// It is refused.
+    Stop,
+}
+
 /// The bridge that services hang on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bridge {
@@ -184,16 +232,41 @@ pub struct Bridge {
     pub nat: bool,
 }
 
+impl Bridge {
+    /// The address of the service behind the port of this name, which is `pv` and the number that the
+    /// service's address is above the box's own; `None` if it is no service's port.
+    pub fn address_behind(&self, port: &str) -> Option<Ipv4Addr> {
+        let digits = port.strip_prefix("pv")?;
+        let number: u32 = digits.parse().ok()?;
+        let address = self.address.to_bits().checked_add(number)?;
+        let host = u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
+        let same_network = (address ^ self.address.to_bits()) & !host == 0;
+        let is_service = number > 0 && number.to_string() == digits && same_network;
+        is_service.then(|| Ipv4Addr::from_bits(address))
+    }
+
+    /// The hardware address of whoever has this address on the bridge: locally administered, and the
+    /// same on every boot.
+    pub fn mac_of(address: Ipv4Addr) -> [u8; 6] {
+        let [a, b, c, d] = address.octets();
+        [2, 0, a, b, c, d]
+    }
+}
+
 impl Default for NetConfig {
     fn default() -> Self {
         Self {
             hostname: None,
             links: BTreeMap::new(),
+            made: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            bound: Vec::new(),
             bridge: Some(Bridge::default()),
             forwards: Vec::new(),
             open_ports: None,
             dns: DnsSettings::default(),
             time: TimeConfig::default(),
+            address_secret: None,
         }
     }
 }

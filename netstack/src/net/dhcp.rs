@@ -7,6 +7,8 @@
 
 pub(crate) mod lease;
 pub(crate) mod message;
+mod rivals;
+pub(crate) mod routes;
 #[cfg(test)]
 mod simulation;
 
@@ -14,6 +16,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use lease::Lease;
 use message::{Kind, Message, Options};
+use rivals::Rivals;
 
 use super::{clock::Now, frame::Mac, random::Random};
 
@@ -35,6 +38,8 @@ pub(crate) struct Client {
     refusals: u32,
     /// Addresses declined since the last one that nobody disputed.
     declined: u32,
+    /// Who answered when servers were last looked for.
+    rivals: Rivals,
     outgoing: Option<Transmit>,
 }
 
@@ -97,6 +102,7 @@ impl Client {
             asked_at: Now::ZERO,
             refusals: 0,
             declined: 0,
+            rivals: Rivals::default(),
             outgoing: None,
         }
     }
@@ -115,6 +121,7 @@ impl Client {
             (_, true) => {}
             (_, false) => {
                 self.state = State::Idle;
+                self.rivals.begin();
                 self.outgoing = None;
             }
         }
@@ -140,6 +147,7 @@ impl Client {
 
     /// The deadline has come; earlier calls do nothing.
     pub(crate) fn tick(&mut self, now: Now) {
+        self.rivals.tick(now);
         if self.expires().is_some_and(|end| end <= now) {
             self.lease = None;
             if !matches!(self.state, State::Idle | State::Selecting { .. }) {
@@ -186,6 +194,7 @@ impl Client {
     pub(crate) fn release(&mut self, now: Now) -> Option<Transmit> {
         let lease = self.lease.take()?;
         self.state = State::Idle;
+        self.rivals.begin();
         let server = lease.server?;
         self.begin(now);
         let options = self
@@ -239,12 +248,22 @@ impl Client {
             State::Bound => self.renew_at(),
             State::Renewing { next } | State::Rebinding { next } => Some(*next),
         };
-        step.into_iter().chain(self.expires()).min()
+        let listening = self.rivals.deadline();
+        step.into_iter()
+            .chain(self.expires())
+            .chain(listening)
+            .min()
     }
 
     /// The lease to live by.
     pub(crate) fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref()
+    }
+
+    /// Who else gives leases on this link, with other settings, as a sentence.
+    pub(crate) fn rivals(&self) -> Option<String> {
+        self.rivals
+            .told(self.lease.as_ref().filter(|_| self.confirmed())?)
     }
 
     /// Whether a server on this link has granted the lease, rather than one of before.
@@ -265,7 +284,8 @@ impl Client {
             | State::Requesting { .. }
             | State::Rebooting { .. }
             | State::Rebinding { .. } => true,
-            State::Idle | State::Bound | State::Renewing { .. } => false,
+            State::Bound => self.rivals.deadline().is_some(),
+            State::Idle | State::Renewing { .. } => false,
         }
     }
 
@@ -275,10 +295,19 @@ impl Client {
     }
 
     fn offered(&mut self, now: Now, message: &Message) {
-        let State::Selecting { .. } = self.state else {
+        let Some(offer) = Lease::from_message(message, now) else {
             return;
         };
-        let Some(offer) = Lease::from_message(message, now) else {
+        match self.state {
+            State::Selecting { .. } | State::Requesting { .. } => self.rivals.note(now, &offer),
+            State::Bound if self.rivals.deadline().is_some() => self.rivals.note(now, &offer),
+            State::Idle
+            | State::Rebooting { .. }
+            | State::Bound
+            | State::Renewing { .. }
+            | State::Rebinding { .. } => return,
+        }
+        let State::Selecting { .. } = self.state else {
             return;
         };
         self.state = State::Requesting {
@@ -292,12 +321,20 @@ impl Client {
         let Some(lease) = Lease::from_message(message, self.asked_at) else {
             return;
         };
+        let at_once = message.options.bytes(message::RAPID_COMMIT).is_some();
         match &self.state {
             State::Requesting { offer, .. } if offer.server != lease.server => return,
+            // The answer to the search itself (RFC 4039).
+            State::Selecting { retry } if at_once && retry.sent > 0 => {
+                self.rivals.note(now, &lease);
+            }
             State::Requesting { .. }
             | State::Rebooting { .. }
             | State::Renewing { .. }
             | State::Rebinding { .. } => {}
+            State::Bound if at_once && self.rivals.deadline().is_some() => {
+                return self.rivals.note(now, &lease);
+            }
             State::Idle | State::Selecting { .. } | State::Bound => return,
         }
         if lease.expires.is_some_and(|end| end <= now) {
@@ -331,6 +368,7 @@ impl Client {
     /// Looks for servers, after a pause.
     fn discover(&mut self, now: Now, pause: Duration) {
         self.begin(now);
+        self.rivals.begin();
         self.outgoing = None;
         let retry = Retry {
             sent: 0,
@@ -343,7 +381,9 @@ impl Client {
     }
 
     fn discover_again(&mut self, now: Now, retry: Retry) {
-        let mut options = self.options(Kind::Discover);
+        let mut options = self
+            .options(Kind::Discover)
+            .with(message::RAPID_COMMIT, &[]);
         if let Some(lease) = &self.lease {
             options = options.with(message::REQUESTED_ADDRESS, &lease.address.octets());
         }
@@ -477,12 +517,14 @@ impl Retry {
     }
 }
 
-/// What a lease should tell (option 55), most wanted first.
-const WANTED: [u8; 9] = [
+/// What a lease should tell (option 55), most wanted first; routes before the router (RFC 3442).
+const WANTED: [u8; 11] = [
     message::SUBNET_MASK,
+    message::CLASSLESS_ROUTES,
     message::ROUTER,
     message::DNS,
     message::DOMAIN_NAME,
+    message::DOMAIN_SEARCH,
     message::HOST_NAME,
     message::NTP,
     message::MTU,

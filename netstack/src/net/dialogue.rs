@@ -164,7 +164,12 @@ impl Dialogue {
         };
         match part {
             LINKS => self.kernel = Kernel::default(),
-            ROUTES => self.kernel.routes.clear(),
+            ROUTES => {
+                self.kernel.routes.clear();
+                self.kernel.classless.clear();
+                self.kernel.tables.clear();
+            }
+            RULES => self.kernel.rules.clear(),
             _ => self.kernel.addresses.clear(),
         }
         let sequence = self.next();
@@ -249,15 +254,17 @@ impl Dialogue {
 }
 
 /// What is read out, in this order: requests and the length of their headers.
-const PARTS: [(u16, usize); 3] = [
+const PARTS: [(u16, usize); 4] = [
     (kernel::GET_LINK, kernel::LINK_HEADER_LEN),
     (kernel::GET_ADDRESS, kernel::ADDRESS_HEADER_LEN),
     (kernel::GET_ROUTE, kernel::ROUTE_HEADER_LEN),
+    (kernel::GET_RULE, kernel::RULE_HEADER_LEN),
 ];
 
 /// The parts by their place above.
 pub(super) const LINKS: usize = 0;
 pub(super) const ROUTES: usize = 2;
+const RULES: usize = 3;
 
 /// The kernel answers within the call; this is for the answer that was dropped.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(5);

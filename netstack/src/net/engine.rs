@@ -7,26 +7,34 @@
 
 use std::{collections::BTreeMap, io, net::IpAddr, os::fd::AsRawFd as _, time::Duration};
 
-use mio::{Events, Interest, Poll, Token, unix::SourceFd};
+use mio::{Events, Interest, Poll, Registry, Token, unix::SourceFd};
 use rustix::io::Errno;
 
 use super::{
     Command,
     change::Change,
+    classless,
     clock::{self, Now},
     config::{Addressing, NetConfig},
+    dhcp::routes::Route,
+    failover::{Failover, Sight},
     filter::Filter,
+    fixed::Fixed,
     frame::Mac,
+    inet6::{self, Inet6},
     kernel::Kernel,
-    nft::Policy,
+    made,
+    nft::{Guard, Policy},
     ntp::{
         self,
         servers::{Surroundings, Time},
     },
-    ports::{self, Port, Ports},
+    ports::{self, Heard, Port, Ports},
+    privacy::Privacy,
     random::Random,
     reconcile::{self, Wanted},
     report,
+    routing::{Routing, Tie, Way},
     rtnl::Rtnl,
     status::NetStatus,
     switch::Switch,
@@ -38,8 +46,12 @@ use super::{
 pub(crate) struct Engine {
     config: NetConfig,
     rtnl: Rtnl,
-    filter: Filter,
+    filter: Filter<Policy>,
+    guard: Filter<Guard>,
     managed: BTreeMap<u32, Managed>,
+    inet6: Inet6,
+    privacy: Privacy,
+    failover: Failover,
     time: Time,
     random: Random,
     /// What a socket had more of than its share, to be gone on with.
@@ -59,7 +71,7 @@ pub(crate) enum Managed {
     /// By DHCP and the rest.
     Automatic(Box<Uplink>, Ports),
     /// As its owner said.
-    Static(Addressing),
+    Static(Box<Fixed>, Ports),
 }
 
 impl Engine {
@@ -75,7 +87,11 @@ impl Engine {
             config,
             rtnl,
             filter: Filter::new(FILTER),
+            guard: Filter::new(GUARD),
             managed: BTreeMap::new(),
+            inet6: Inet6::new(Random::new(random.next())),
+            privacy: Privacy::default(),
+            failover: Failover::default(),
             random,
             // What was sent before the registration may have been answered already.
             unfinished: vec![RTNL],
@@ -91,13 +107,14 @@ impl Engine {
         if !self.unfinished.is_empty() {
             return Duration::ZERO;
         }
-        let uplinks = self.managed.values().filter_map(|managed| match managed {
-            Managed::Automatic(uplink, _) => uplink.deadline(),
-            Managed::Static(_) => None,
-        });
+        let uplinks = self.managed.values().filter_map(Managed::deadline);
         let others = [
             self.rtnl.deadline(),
+            self.failover.deadline(),
             self.filter.deadline(),
+            self.guard.deadline(),
+            self.inet6.deadline(),
+            self.privacy.deadline(),
             self.time.deadline(),
             self.retry_at,
             self.forwarding.deadline(),
@@ -123,8 +140,10 @@ impl Engine {
         self.retry_at = self.retry_at.filter(|at| *at > now);
         self.reconcile(now)?;
         self.run_uplinks(now, poll);
+        self.inet6.run(now, poll.registry());
         self.reconcile(now)?;
         self.filter.tick(now, poll.registry());
+        self.guard.tick(now, poll.registry());
         self.run_time(poll);
         Ok(())
     }
@@ -135,6 +154,7 @@ impl Engine {
             // The new name reaches the servers with the next lease.
             self.managed.clear();
         }
+        self.privacy.doubt();
         self.forwarding.doubt();
         self.mtu_probing.doubt();
         if self.config.time.clock != config.time.clock {
@@ -181,9 +201,19 @@ impl Engine {
         let kernel = self.rtnl.settled()?;
         let announced = self.rtnl.announced();
         let now = clock::now();
-        let mut status = report::status(now, &self.config, kernel, announced, &self.managed);
+        let mut status = report::status(
+            now,
+            &self.config,
+            kernel,
+            announced,
+            &self.inet6,
+            &self.managed,
+            &self.failover,
+        );
         status.services.filter = self.filter.status();
         status.services.rules = self.filter.rules();
+        status.services.guard = self.guard.status();
+        status.services.guard_rules = self.guard.rules();
         let refusals = self.rtnl.refusals();
         status.problems = report::problems(
             kernel,
@@ -192,12 +222,11 @@ impl Engine {
             &self.forwarding,
             &self.mtu_probing,
         );
-        let uplinks = self.managed.values().filter_map(|managed| match managed {
-            Managed::Automatic(uplink, _) => uplink.problem(),
-            Managed::Static(_) => None,
-        });
+        let uplinks = self.managed.values().filter_map(Managed::problem);
         status.problems.extend(uplinks);
+        status.problems.extend(made::problems(&self.config, kernel));
         status.problems.extend(self.port_problem.clone());
+        status.problems.extend(self.privacy.problem());
         status.time = self.time.status();
         let problem = self.time.problem();
         status.problems.extend(problem.map(str::to_owned));
@@ -208,10 +237,12 @@ impl Engine {
         match token {
             RTNL => self.rtnl.receive(now),
             FILTER => Ok(self.filter.receive(now)),
+            GUARD => Ok(self.guard.receive(now)),
             _ if let Some(socket) = ntp::sockets::from_token(token) => {
                 self.time.receive(socket);
                 Ok(false)
             }
+            _ if let Some(link) = inet6::from_token(token) => Ok(self.inet6.receive(now, link)),
             _ => Ok(ports::from_token(token)
                 .is_some_and(|(link, port)| self.receive_from(now, link, port))),
         }
@@ -219,9 +250,17 @@ impl Engine {
 
     fn receive_from(&mut self, now: Now, link: u32, port: Port) -> bool {
         match self.managed.get_mut(&link) {
-            Some(Managed::Automatic(uplink, ports)) => ports.receive(now, port, uplink),
+            Some(Managed::Automatic(uplink, ports)) => ports.receive(port, |heard| match heard {
+                Heard::Arp(arp) => uplink.receive_arp(now, &arp),
+                Heard::Dhcp(message) => uplink.receive_dhcp(now, message),
+            }),
+            Some(Managed::Static(fixed, ports)) => ports.receive(port, |heard| {
+                if let Heard::Arp(arp) = heard {
+                    fixed.receive_arp(now, &arp);
+                }
+            }),
             // The link went away between the event and now.
-            Some(Managed::Static(_)) | None => false,
+            None => false,
         }
     }
 
@@ -230,6 +269,10 @@ impl Engine {
         let Some(kernel) = self.rtnl.settled() else {
             return Ok(());
         };
+        let before = reconcile::failed_of_before(kernel, |link| self.managed.contains_key(link));
+        for link in before {
+            self.failover.adopt_failed(link);
+        }
         adopt_links(
             now,
             &self.config,
@@ -237,13 +280,39 @@ impl Engine {
             &mut self.managed,
             &mut self.random,
         );
+        judge(
+            now,
+            &self.config,
+            kernel,
+            &mut self.managed,
+            &mut self.failover,
+        );
         let wanted: BTreeMap<u32, Wanted> = self
             .managed
             .iter()
-            .map(|(link, managed)| (*link, managed.wanted()))
+            .map(|(link, managed)| {
+                let place = self.failover.place(*link);
+                let metric = place.map_or(0, |place| place.metric);
+                let wanted = managed.wanted();
+                (*link, Wanted { metric, ..wanted })
+            })
             .collect();
-        let changes = reconcile::changes(&self.config, kernel, &wanted);
+        let automatic = automatic(&self.managed);
+        self.inet6
+            .follow(now, kernel, self.rtnl.announced(), &automatic);
+        // Before a link comes up, or it has an address made of the hardware's.
+        let private = self.privacy.keep(now, self.config.address_secret);
+        let mut changes = match private {
+            true => unprivate(kernel, &self.managed),
+            false => Vec::new(),
+        };
+        let routing = routing(&self.config, kernel, &wanted, &self.failover);
+        changes.extend(reconcile::changes(&self.config, kernel, &wanted, &routing));
+        let bridge = self.config.bridge.as_ref();
+        let routes = routes(&self.managed, &wanted);
+        changes.extend(classless::changes(bridge, kernel, &routes));
         self.filter.want(now, Policy::of(&self.config));
+        self.guard.want(now, Guard::of(&self.config, kernel));
         if self.config.bridge.is_some() {
             self.forwarding.turn_on(now);
         }
@@ -255,13 +324,22 @@ impl Engine {
     fn run_time(&mut self, poll: &Poll) {
         let (config, managed) = (&self.config, &self.managed);
         if let Some(kernel) = self.rtnl.settled() {
-            let around = around_time(kernel, managed);
+            let around = around_time(kernel, managed, &self.inet6);
             self.time.want(clock::now(), config, &around);
         }
-        let rtnl = &self.rtnl;
+        let (rtnl, inet6, failover) = (&self.rtnl, &self.inet6, &self.failover);
         let named = || {
             let status = rtnl.settled().map(|kernel| {
-                report::status(clock::now(), config, kernel, rtnl.announced(), managed)
+                let announced = rtnl.announced();
+                report::status(
+                    clock::now(),
+                    config,
+                    kernel,
+                    announced,
+                    inet6,
+                    managed,
+                    failover,
+                )
             });
             status.map_or_else(Vec::new, |status| status.dns)
         };
@@ -272,28 +350,121 @@ impl Engine {
     fn run_uplinks(&mut self, now: Now, poll: &Poll) {
         self.port_problem = None;
         for (link, managed) in &mut self.managed {
-            let Managed::Automatic(uplink, ports) = managed else {
-                continue;
-            };
-            uplink.tick(now);
-            if let Err(problem) = ports.adjust(*link, uplink.needs(), poll.registry()) {
+            if let Err(problem) = managed.run(now, *link, poll.registry()) {
                 self.port_problem = Some(problem);
                 self.retry_at.get_or_insert(now + RETRY_PAUSE);
-            }
-            while let Some(outgoing) = uplink.transmit() {
-                ports.send(uplink.mac, &outgoing);
             }
         }
     }
 }
 
 impl Managed {
+    /// Lets time pass, opens and closes sockets, sends.
+    fn run(&mut self, now: Now, link: u32, registry: &Registry) -> Result<(), String> {
+        match self {
+            Self::Automatic(uplink, ports) => {
+                uplink.tick(now);
+                let adjusted = ports.adjust(link, uplink.needs(), registry);
+                while let Some(outgoing) = uplink.transmit() {
+                    ports.send(uplink.mac, &outgoing);
+                }
+                adjusted
+            }
+            Self::Static(fixed, ports) => {
+                fixed.tick(now);
+                let needs = Needs {
+                    arp: fixed.needs_arp(),
+                    ..Needs::default()
+                };
+                let adjusted = ports.adjust(link, needs, registry);
+                while let Some(arp) = fixed.transmit() {
+                    ports.send(fixed.mac, &Outgoing::Arp(arp));
+                }
+                adjusted
+            }
+        }
+    }
+
+    fn watch_closely(&mut self, now: Now, closely: bool) {
+        match self {
+            Self::Automatic(uplink, _) => uplink.watch_closely(now, closely),
+            Self::Static(fixed, _) => fixed.watch_closely(now, closely),
+        }
+    }
+
+    fn deadline(&self) -> Option<Now> {
+        match self {
+            Self::Automatic(uplink, _) => uplink.deadline(),
+            Self::Static(fixed, _) => fixed.deadline(),
+        }
+    }
+
     fn wanted(&self) -> Wanted {
         match self {
             Self::Automatic(uplink, _) => uplink.wanted(),
-            Self::Static(addressing) => addressing.wanted(),
+            Self::Static(fixed, _) => fixed.wanted(),
         }
     }
+
+    fn problem(&self) -> Option<String> {
+        match self {
+            Self::Automatic(uplink, _) => uplink.problem(),
+            Self::Static(fixed, _) => fixed.problem(),
+        }
+    }
+
+    fn sight(&self, metric: u32) -> Option<Sight> {
+        match self {
+            Self::Automatic(uplink, _) => Some(uplink.sight(metric)),
+            Self::Static(fixed, _) => fixed.sight(metric),
+        }
+    }
+}
+
+/// Decides anew which uplinks are used in which order, and how closely their gateways are watched.
+fn judge(
+    now: Now,
+    config: &NetConfig,
+    kernel: &Kernel,
+    managed: &mut BTreeMap<u32, Managed>,
+    failover: &mut Failover,
+) {
+    let sights = managed.iter().filter_map(|(index, managed)| {
+        let link = kernel.links.get(index)?;
+        let sight = managed.sight(reconcile::metric_of(config, &link.name))?;
+        Some((*index, sight))
+    });
+    failover.judge(now, &sights.collect());
+    let several = failover.order().len() > 1;
+    for managed in managed.values_mut() {
+        managed.watch_closely(now, several);
+    }
+}
+
+/// The rules and tables for the uplinks that there are and the services that are bound to one.
+fn routing(
+    config: &NetConfig,
+    kernel: &Kernel,
+    wanted: &BTreeMap<u32, Wanted>,
+    failover: &Failover,
+) -> Routing {
+    let ways = failover.order().iter().filter_map(|place| {
+        kernel.links.get(&place.link).filter(|link| link.up)?;
+        let addresses = &wanted.get(&place.link)?.addresses;
+        let lasting = addresses.iter().filter(|one| !one.ip.is_link_local());
+        Some(Way {
+            link: place.link,
+            gateway: place.gateway,
+            addresses: lasting.map(|one| (one.ip, one.prefix)).collect(),
+            trusted: place.trusted,
+        })
+    });
+    let ties = config.bound.iter().map(|bound| Tie {
+        address: bound.address,
+        link: kernel.named(&bound.uplink).map(|link| link.index),
+        otherwise: bound.otherwise,
+    });
+    Routing::of(&ways.collect::<Vec<_>>(), &ties.collect::<Vec<_>>())
 }
 
 /// Takes up the links that are new, drops those that are gone or somebody else's now, and tells
@@ -312,7 +483,10 @@ fn adopt_links(
             Some(Addressing::Automatic) => {
                 let fits = |managed: &Managed| matches!(managed, Managed::Automatic(uplink, _) if uplink.mac == link.mac);
                 if !managed.get(&link.index).is_some_and(fits) {
-                    let lease = reconcile::lease_of_before(kernel, link.index);
+                    let mut lease = reconcile::lease_of_before(kernel, link.index);
+                    if let Some(lease) = &mut lease {
+                        lease.routes = classless::of_before(kernel, link.index);
+                    }
                     let local = reconcile::link_local_of_before(kernel, link.index);
                     let random = Random::new(random.next());
                     let mut uplink = Uplink::new(link.mac, config.hostname.clone(), random);
@@ -326,7 +500,15 @@ fn adopt_links(
                 }
             }
             Some(addressing @ Addressing::Static { .. }) => {
-                managed.insert(link.index, Managed::Static(addressing));
+                let fits = |managed: &Managed| matches!(managed, Managed::Static(fixed, _) if fixed.mac == link.mac && fixed.addressing == addressing);
+                if !managed.get(&link.index).is_some_and(fits) {
+                    let fixed = Fixed::new(link.mac, addressing);
+                    let fixed = Managed::Static(Box::new(fixed), Ports::default());
+                    managed.insert(link.index, fixed);
+                }
+                if let Some(Managed::Static(fixed, _)) = managed.get_mut(&link.index) {
+                    fixed.carrier(now, link.up && link.carrier);
+                }
             }
             Some(Addressing::Unmanaged) | None => {
                 managed.remove(&link.index);
@@ -335,15 +517,54 @@ fn adopt_links(
     }
 }
 
+/// The links that get their addresses by themselves.
+fn automatic(managed: &BTreeMap<u32, Managed>) -> Vec<u32> {
+    let automatic = managed
+        .iter()
+        .filter(|(_, managed)| matches!(managed, Managed::Automatic(..)));
+    automatic.map(|(link, _)| *link).collect()
+}
+
+/// The routes that each link's lease brings, with the metric of its default one.
+fn routes(
+    managed: &BTreeMap<u32, Managed>,
+    wanted: &BTreeMap<u32, Wanted>,
+) -> BTreeMap<u32, (u32, Vec<Route>)> {
+    let routes = managed.iter().map(|(link, managed)| {
+        let lease = match managed {
+            Managed::Automatic(uplink, _) => uplink.lease(),
+            Managed::Static(..) => None,
+        };
+        let metric = match wanted.get(link).map_or(0, |wanted| wanted.metric) {
+            0 => METRIC_NO_DEFAULT.saturating_add(*link),
+            metric => metric,
+        };
+        let routes = lease.map_or_else(Vec::new, |lease| lease.routes.clone());
+        (*link, (metric, routes))
+    });
+    routes.collect()
+}
+
+/// What makes links' IPv6 addresses private that are not.
+fn unprivate(kernel: &Kernel, managed: &BTreeMap<u32, Managed>) -> Vec<Change> {
+    let open = managed.keys().filter(|link| {
+        let told = kernel.inet6.get(link);
+        told.is_some_and(|told| !told.private)
+    });
+    open.map(|link| Change::StableAddresses { link: *link })
+        .collect()
+}
+
 /// What matters for the time.
-fn around_time(kernel: &Kernel, managed: &BTreeMap<u32, Managed>) -> Surroundings {
+fn around_time(kernel: &Kernel, managed: &BTreeMap<u32, Managed>, inet6: &Inet6) -> Surroundings {
     let leases = managed.values().filter_map(|managed| match managed {
         Managed::Automatic(uplink, _) => uplink.lease(),
-        Managed::Static(_) => None,
+        Managed::Static(..) => None,
     });
     let dhcp = leases.flat_map(|lease| lease.ntp.iter().take(DHCP_TIME_SERVERS_MAX));
+    let dhcp6 = inet6.time_servers().take(DHCP_TIME_SERVERS_MAX);
     Surroundings {
-        dhcp: dhcp.map(|ip| IpAddr::V4(*ip)).collect(),
+        dhcp: dhcp.map(|ip| IpAddr::V4(*ip)).chain(dhcp6).collect(),
         is_connected: is_connected(kernel, managed, is_lasting),
         has_v4: is_connected(kernel, managed, |ip| ip.is_ipv4()),
     }
@@ -392,10 +613,12 @@ pub(crate) fn obey(engine: &mut Engine, command: Command, poll: &Poll) -> Next {
 }
 
 /// Tokens of links' sockets have a part from 1 to 3 in their lowest two bits, those of questions for
-/// the time have the fifth bit, and none below but the fourth, so these are free.
+/// the time have the fifth bit, and none below but the fourth, those of IPv6 the third and fourth, so
+/// these are free.
 pub(crate) const WAKER: Token = Token(0);
 const RTNL: Token = Token(4);
 const FILTER: Token = Token(8);
+const GUARD: Token = Token(20);
 
 /// When an address goes that was given back: the message to its server has left by then.
 const RELEASED_WITHIN: Duration = Duration::from_secs(5);
@@ -421,3 +644,6 @@ const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// Only where packets vanish: the sizes that fit are kept elsewhere (RFC 4821).
 const MTU_PROBING: &str = "/proc/sys/net/ipv4/tcp_mtu_probing";
+
+/// Of the routes of a link that leads not everywhere: behind any that does.
+const METRIC_NO_DEFAULT: u32 = 1 << 24;

@@ -12,17 +12,17 @@ use super::{
         Frame, frames,
         socket::{Received, Socket},
     },
-    nft::{self, Batch, Ownership, Policy, Verdict},
+    nft::{self, Batch, Ownership, Rules, Verdict},
     status::FilterStatus,
 };
 
-/// The filter and its way into the kernel.
+/// One table of the filter's and its way into the kernel.
 #[derive(Debug)]
-pub(crate) struct Filter {
+pub(crate) struct Filter<R> {
     socket: Option<Socket>,
     token: Token,
     sequence: u32,
-    wanted: Option<Policy>,
+    wanted: Option<R>,
     ownership: Ownership,
     /// Whether the table in force may not be the last one of ours.
     anew: bool,
@@ -41,7 +41,7 @@ enum State {
     Applied,
 }
 
-impl Filter {
+impl<R: Rules> Filter<R> {
     /// A filter that does not yet know what is wanted; its socket's events have `token`.
     pub(crate) fn new(token: Token) -> Self {
         Self {
@@ -58,8 +58,8 @@ impl Filter {
     }
 
     /// What should be in force.
-    pub(crate) fn want(&mut self, now: Now, policy: Policy) {
-        let wanted = policy.is_needed().then_some(policy);
+    pub(crate) fn want(&mut self, now: Now, rules: R) {
+        let wanted = rules.is_needed().then_some(rules);
         if self.wanted != wanted {
             self.wanted = wanted;
             self.tries = 0;
@@ -137,15 +137,15 @@ impl Filter {
     /// The rules as text, while they are in force.
     pub(crate) fn rules(&self) -> Vec<String> {
         match (&self.state, &self.wanted) {
-            (State::Applied, Some(policy)) => policy.listing(),
+            (State::Applied, Some(rules)) => rules.listing(),
             _ => Vec::new(),
         }
     }
 
     /// Wants this, and waits for the kernel's answer to it.
     #[cfg(any(test, fuzzing))]
-    pub(crate) fn begin(&mut self, now: Now, policy: Policy) {
-        self.want(now, policy);
+    pub(crate) fn begin(&mut self, now: Now, rules: R) {
+        self.want(now, rules);
         let batch = self.batch();
         self.state = State::Applying(batch, now + ANSWER_WITHIN);
     }
@@ -154,8 +154,8 @@ impl Filter {
         let first = self.sequence.wrapping_add(1);
         self.sequence = first.wrapping_add(nft::FRAMES_MAX);
         match &self.wanted {
-            Some(policy) => Batch::replace(policy, self.ownership, self.anew, first),
-            None => Batch::remove(first),
+            Some(rules) => Batch::replace(rules, self.ownership, self.anew, first),
+            None => Batch::remove::<R>(first),
         }
     }
 
@@ -186,7 +186,7 @@ impl Filter {
                 None => {}
             },
             // Our own changes are told before they are acknowledged.
-            State::Applied if self.wanted.is_some() && nft::tells_of_ours(frame) => {
+            State::Applied if self.wanted.is_some() && nft::tells_of_ours::<R>(frame) => {
                 self.anew = true;
                 self.state = State::Due(self.patient_until.max(now), None);
                 self.patient_until = now.max(self.patient_until) + REPAIR_PAUSE;
@@ -200,7 +200,7 @@ impl Filter {
         self.tries = self.tries.saturating_add(1);
         self.socket = None;
         self.anew = true;
-        self.state = State::Due(now + pause, Some(sentence(verdict)));
+        self.state = State::Due(now + pause, Some(sentence::<R>(verdict)));
     }
 }
 
@@ -216,18 +216,17 @@ fn open(token: Token, registry: &Registry) -> Result<Socket, Errno> {
     Ok(socket)
 }
 
-fn sentence(verdict: &Verdict) -> String {
+fn sentence<R: Rules>(verdict: &Verdict) -> String {
+    let without = R::WITHOUT;
     match verdict {
         Verdict::Applied => String::new(),
         Verdict::Refused(Errno::PROTONOSUPPORT | Errno::OPNOTSUPP | Errno::NOENT, what) => format!(
-            "The kernel lacks nf_tables or a part of it (for {what}), so nothing is filtered and \
-             services have no network beyond the box; it is tried again, in case a module is still \
-             being loaded."
+            "{without}: the kernel lacks nf_tables or a part of it (for {what}). It is tried again, in \
+             case a module is still being loaded."
         ),
-        Verdict::Refused(errno, what) => format!(
-            "The packet filter is not in force: the kernel refused {what} ({errno}); it is tried \
-             again."
-        ),
+        Verdict::Refused(errno, what) => {
+            format!("{without}: the kernel refused {what} ({errno}). It is tried again.")
+        }
     }
 }
 
@@ -250,17 +249,17 @@ const RETRY_DOUBLINGS_MAX: u32 = 6;
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{config::NetConfig, netlink::Request},
+        super::{config::NetConfig, netlink::Request, nft::Policy},
         *,
     };
 
-    fn filter() -> Filter {
+    fn filter() -> Filter<Policy> {
         let mut filter = Filter::new(Token(0));
         filter.want(Duration::ZERO, Policy::of(&NetConfig::default()));
         filter
     }
 
-    fn hear(filter: &mut Filter, now: Now, request: Request) {
+    fn hear(filter: &mut Filter<Policy>, now: Now, request: Request) {
         let bytes = request.numbered(0);
         let frame = frames(&bytes).next().expect("a frame");
         filter.take(now, &frame);

@@ -3,23 +3,28 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
 use super::{
+    change::Change,
+    classless,
     clock::Now,
-    config::NetConfig,
+    config::{Made, NetConfig},
     dhcp::message::{Kind, Message, Options},
+    dhcp6,
     dialogue::Dialogue,
     filter::Filter,
     frame::{self, Arp, Mac},
     kernel::Kernel,
-    netlink::{Request, frames},
+    netlink::{Frame, Request, frames},
     nft::Policy,
     ntp::{self, Correction, packet},
     random::Random,
     reconcile,
+    router::Announced,
+    routing::{Routing, Way},
     status::TimeSource,
     uplink::{Outgoing, Uplink},
 };
@@ -30,7 +35,7 @@ use crate::fuzzing::steps;
 pub fn rtnl(script: &[u8]) {
     let mut now = Duration::from_secs(5);
     let mut dialogue = Dialogue::begin(now);
-    let config = NetConfig::default();
+    let config = declared();
     for (what, bytes) in steps(script) {
         now += Duration::from_millis(10);
         match what {
@@ -46,7 +51,7 @@ pub fn rtnl(script: &[u8]) {
             3 => now = dialogue.deadline().map_or(now, |at| at.max(now)),
             _ => {
                 if let Some(kernel) = dialogue.settled() {
-                    let changes = reconcile::changes(&config, kernel, &wanted(&config, kernel));
+                    let changes = changes(&config, kernel);
                     assert!(changes.len() <= MOST_CHANGES, "{} changes", changes.len());
                     dialogue.ask(now, &changes);
                 }
@@ -64,7 +69,7 @@ pub fn rtnl(script: &[u8]) {
 /// The services' packet filter, as the kernel answers.
 pub fn filter(script: &[u8]) {
     let mut now = Duration::from_secs(5);
-    let mut filter = Filter::new(mio::Token(1));
+    let mut filter = Filter::<Policy>::new(mio::Token(1));
     for (what, bytes) in steps(script) {
         now += Duration::from_millis(10);
         match what {
@@ -119,6 +124,101 @@ pub fn dhcp(script: &[u8]) {
         assert!(!is_stuck(&mut uplink, now), "it spins at {now:?}: {due:?}");
         let _ = (uplink.wanted(), uplink.needs(), uplink.lease());
     }
+}
+
+/// An IPv6 network on which anybody announces routers and answers as a server.
+pub fn dhcpv6(script: &[u8]) {
+    let mut now = Duration::from_secs(5);
+    let mut client = dhcp6::Client::new(MAC, Random::new(1));
+    let mut announced = Announced::default();
+    let mut asked = None;
+    client.want(now, true);
+    for (what, bytes) in steps(script) {
+        match what {
+            0 => client.receive(now, bytes),
+            // An answer to what was asked last, with options as they come.
+            1 => {
+                if let Some(answer) = answer6(asked.as_ref(), bytes) {
+                    client.receive(now, &answer);
+                }
+            }
+            // A router's option, as the kernel hands it on, and any other word of the kernel's.
+            2 => announce(&mut announced, now, bytes),
+            3 => {
+                for frame in frames(bytes) {
+                    announced.learn(now, &frame);
+                }
+            }
+            4 => client.want(now, bytes.is_empty()),
+            5 => announced.forget(LINK),
+            6 => {
+                let [low, high] = *bytes.first_chunk().unwrap_or(&[0, 1]);
+                now += Duration::from_secs(u16::from_le_bytes([low, high]).into());
+                client.tick(now);
+            }
+            _ => {
+                now = client.deadline().map_or(now, |at| at.max(now));
+                client.tick(now);
+            }
+        }
+        if let Some(question) = client.transmit() {
+            assert!(client.is_asking());
+            asked = dhcp6::message::Message::parse(&question);
+            assert!(asked.is_some(), "our own message");
+        }
+        client.tick(now);
+        assert!(
+            client.deadline().is_none_or(|at| at > now),
+            "it spins at {now:?}"
+        );
+        let said = client.information().cloned().unwrap_or_default();
+        let servers = announced.servers(now, LINK).count();
+        let domains: Vec<&String> = announced.domains(now, LINK).chain(&said.search).collect();
+        assert!(servers <= FEW && said.dns.len() <= FEW && said.ntp.len() <= FEW);
+        assert!(domains.len() <= 2 * FEW + FEW && domains.iter().all(|name| is_harmless(name)));
+    }
+}
+
+/// An answer with options as they come: code and length in two bytes each, value.
+fn answer6(asked: Option<&dhcp6::message::Message>, options: &[u8]) -> Option<Vec<u8>> {
+    use dhcp6::message::{CLIENT_ID, Message, Options, REPLY, SERVER_ID};
+    let asked = asked?;
+    let named = Options::default()
+        .with(CLIENT_ID, asked.options.bytes(CLIENT_ID)?)
+        .with(SERVER_ID, &[0, 3, 0, 1, 2, 0, 0, 0, 0, 9]);
+    let answer = Message {
+        kind: REPLY,
+        transaction: asked.transaction,
+        options: named,
+    };
+    Some([&answer.encode(), options].concat())
+}
+
+/// An option of a router on the link, in the message of the kernel's that tells of it.
+fn announce(announced: &mut Announced, now: Now, option: &[u8]) {
+    let Ok(length) = u16::try_from(option.len()) else {
+        return;
+    };
+    let mut payload = vec![10, 0];
+    payload.extend(length.to_ne_bytes());
+    payload.extend(LINK.to_ne_bytes());
+    payload.extend([134, 0, 0, 0, 0, 0, 0, 0]);
+    payload.extend(option);
+    payload.extend(20u16.to_ne_bytes());
+    payload.extend(1u16.to_ne_bytes());
+    payload.extend(ROUTER6.octets());
+    let frame = Frame {
+        kind: 68,
+        flags: 0,
+        sequence: 0,
+        payload: &payload,
+    };
+    announced.learn(now, &frame);
+}
+
+fn is_harmless(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !name.is_empty() && name.len() <= 253 && name.chars().all(allowed)
 }
 
 /// Time servers of all kinds, networks that come and go, and others who set the clock.
@@ -308,13 +408,41 @@ fn answer(asked: Option<&Message>, kind: u8, mut bytes: &[u8]) -> Option<Vec<u8>
     )
 }
 
-fn wanted(config: &NetConfig, kernel: &Kernel) -> BTreeMap<u32, reconcile::Wanted> {
+/// With a bridge and a VLAN of the owner's.
+fn declared() -> NetConfig {
+    let bridge = Made::Bridge {
+        ports: vec!["eth1".to_owned()],
+    };
+    let vlan = Made::Vlan {
+        on: "eth0".to_owned(),
+        id: 7,
+    };
+    let made = [("br0".to_owned(), bridge), ("lan7".to_owned(), vlan)];
+    NetConfig {
+        made: made.into(),
+        ..NetConfig::default()
+    }
+}
+
+fn changes(config: &NetConfig, kernel: &Kernel) -> Vec<Change> {
     let ours = kernel
         .links
         .values()
         .filter(|link| reconcile::addressing(config, link).is_some());
-    ours.map(|link| (link.index, reconcile::Wanted::default()))
-        .collect()
+    let wanted: BTreeMap<_, _> = ours
+        .map(|link| (link.index, reconcile::Wanted::default()))
+        .collect();
+    let ways = wanted.keys().map(|link| Way {
+        link: *link,
+        gateway: Ipv4Addr::new(10, 0, 0, 1),
+        addresses: vec![(Ipv4Addr::new(10, 0, 0, 7), 24)],
+        trusted: link % 2 == 0,
+    });
+    let routing = Routing::of(&ways.collect::<Vec<_>>(), &[]);
+    let mut changes = reconcile::changes(config, kernel, &wanted, &routing);
+    let none = wanted.keys().map(|link| (*link, (0, Vec::new()))).collect();
+    changes.extend(classless::changes(config.bridge.as_ref(), kernel, &none));
+    changes
 }
 
 /// Eight bytes, or as many as there are.
@@ -335,6 +463,10 @@ const NTP_SERVERS: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3)),
 ];
 const MAC: Mac = [2, 0, 0, 0, 0, 1];
+const LINK: u32 = 7;
+const ROUTER6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+/// Servers of a kind that are kept of one link; of domains, twice as many may be in one list.
+const FEW: usize = 4;
 /// The option that says what a message is, and the one after which nothing is read.
 const KIND: u8 = 53;
 const END: u8 = 255;
@@ -350,6 +482,7 @@ mod tests {
         play_seeds("rtnl", super::rtnl);
         play_seeds("filter", super::filter);
         play_seeds("dhcp", super::dhcp);
+        play_seeds("dhcpv6", super::dhcpv6);
         play_seeds("ntp", super::ntp);
     }
 }

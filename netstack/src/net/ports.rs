@@ -14,9 +14,8 @@ use rustix::{
 };
 
 use super::{
-    clock::Now,
     frame::{self, Arp, CLIENT_PORT, DHCP_ONLY, SERVER_PORT},
-    uplink::{Needs, Outgoing, Uplink},
+    uplink::{Needs, Outgoing},
 };
 
 /// The sockets of one link.
@@ -25,6 +24,14 @@ pub(crate) struct Ports {
     arp: Option<OwnedFd>,
     datagrams: Option<(Ipv4Addr, UdpSocket)>,
     frames: Option<OwnedFd>,
+}
+
+/// What arrived.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Heard<'a> {
+    Arp(Arp),
+    /// A DHCP message.
+    Dhcp(&'a [u8]),
 }
 
 /// Which of a link's sockets an event is about; part of the event's token.
@@ -83,7 +90,7 @@ impl Ports {
     }
 
     /// Takes what has arrived at a socket to the protocols. True if there may be more.
-    pub(crate) fn receive(&self, now: Now, port: Port, uplink: &mut Uplink) -> bool {
+    pub(crate) fn receive(&self, port: Port, mut hear: impl FnMut(Heard<'_>)) -> bool {
         let mut buffer = [0; FRAME_MAX];
         for _ in 0..BURST {
             let length = match port {
@@ -97,18 +104,13 @@ impl Ports {
             let Some(bytes) = length.and_then(|length| buffer.get(..length)) else {
                 return false;
             };
-            match port {
-                Port::Arp => {
-                    if let Some(arp) = Arp::parse(bytes) {
-                        uplink.receive_arp(now, &arp);
-                    }
-                }
-                Port::Frames => {
-                    if let Some(message) = frame::dhcp_payload(bytes) {
-                        uplink.receive_dhcp(now, message);
-                    }
-                }
-                Port::Datagrams => uplink.receive_dhcp(now, bytes),
+            let heard = match port {
+                Port::Arp => Arp::parse(bytes).map(Heard::Arp),
+                Port::Frames => frame::dhcp_payload(bytes).map(Heard::Dhcp),
+                Port::Datagrams => Some(Heard::Dhcp(bytes)),
+            };
+            if let Some(heard) = heard {
+                hear(heard);
             }
         }
         true

@@ -14,7 +14,10 @@ use super::{
     clock::Now,
     config::{Addressing, Bridge, NetConfig},
     dhcp::lease::Lease,
+    failover,
     kernel::{Kernel, Link},
+    made,
+    routing::Routing,
 };
 
 /// What a link should have.
@@ -22,6 +25,8 @@ use super::{
 pub(crate) struct Wanted {
     pub(crate) addresses: Vec<WantedAddress>,
     pub(crate) gateway: Option<Ipv4Addr>,
+    /// Of the route by that gateway.
+    pub(crate) metric: u32,
     pub(crate) mtu: Option<u32>,
 }
 
@@ -36,14 +41,29 @@ pub(crate) struct WantedAddress {
 /// How `link` gets its addresses; `None` if it is none of ours.
 pub(crate) fn addressing(config: &NetConfig, link: &Link) -> Option<Addressing> {
     let bridge = config.bridge.as_ref().map(|bridge| bridge.name.as_str());
-    if link.loopback || !link.ethernet || bridge == Some(&link.name) || link.master.is_some() {
+    let is_port = link.master.is_some() || made::is_port(config, &link.name);
+    if link.loopback || !link.ethernet || bridge == Some(&link.name) || is_port {
         return None;
     }
     match config.links.get(&link.name) {
         Some(Addressing::Unmanaged) => None,
         Some(addressing) => Some(addressing.clone()),
-        None => link.kind.is_none().then_some(Addressing::Automatic),
+        None => {
+            let automatic = link.kind.is_none() || config.made.contains_key(&link.name);
+            automatic.then_some(Addressing::Automatic)
+        }
     }
+}
+
+/// Which uplink is preferred: the lower, the sooner. Wi-Fi and modems are told by the names that
+/// they get by convention (systemd.net-naming-scheme(7)).
+pub(crate) fn metric_of(config: &NetConfig, link: &str) -> u32 {
+    let usual = || match link.get(..2) {
+        Some("wl") => METRIC_WIRELESS,
+        Some("ww") => METRIC_MODEM,
+        _ => METRIC_WIRED,
+    };
+    config.metrics.get(link).copied().unwrap_or_else(usual)
 }
 
 impl Addressing {
@@ -62,7 +82,7 @@ impl Addressing {
                     expires: None,
                 }],
                 gateway: *gateway,
-                mtu: None,
+                ..Wanted::default()
             },
             Self::Automatic | Self::Unmanaged => Wanted::default(),
         }
@@ -100,11 +120,21 @@ pub(crate) fn link_local_of_before(kernel: &Kernel, link: u32) -> Option<Ipv4Add
         })
 }
 
+/// The links that are not looked after yet and whose default route a predecessor of this process put
+/// behind others, as they had failed.
+pub(crate) fn failed_of_before(kernel: &Kernel, is_managed: impl Fn(&u32) -> bool) -> Vec<u32> {
+    let routes = kernel.routes.iter();
+    let failed = routes.filter(|route| route.ours && failover::is_of_failed(route.metric));
+    let failed = failed.map(|route| route.link);
+    failed.filter(|link| !is_managed(link)).collect()
+}
+
 /// The changes needed, in an order that works. `wanted` has the managed links by their index.
 pub(crate) fn changes(
     config: &NetConfig,
     kernel: &Kernel,
     wanted: &BTreeMap<u32, Wanted>,
+    routing: &Routing,
 ) -> Vec<Change> {
     let mut changes = Vec::new();
     for link in kernel
@@ -117,19 +147,24 @@ pub(crate) fn changes(
     if let Some(bridge) = &config.bridge {
         bridge_changes(bridge, kernel, &mut changes);
     }
+    made::changes(config, kernel, &mut changes);
+    // A port has no addresses of its own.
+    let ports = kernel.links.values();
+    for port in ports.filter(|link| made::is_port(config, &link.name)) {
+        link_changes(port, &Wanted::default(), kernel, &mut changes);
+    }
     for (index, wanted) in wanted {
         if let Some(link) = kernel.links.get(index) {
             link_changes(link, wanted, kernel, &mut changes);
         }
     }
+    routing.changes(kernel, &mut changes);
     changes
 }
 
 fn bridge_changes(bridge: &Bridge, kernel: &Kernel, changes: &mut Vec<Change>) {
     let Some(link) = kernel.named(&bridge.name) else {
-        let [a, b, c, d] = bridge.address.octets();
-        // Locally administered, and the same on every boot.
-        let mac = [2, 0, a, b, c, d];
+        let mac = Bridge::mac_of(bridge.address);
         changes.push(Change::CreateBridge {
             name: bridge.name.clone(),
             mac,
@@ -142,8 +177,7 @@ fn bridge_changes(bridge: &Bridge, kernel: &Kernel, changes: &mut Vec<Change>) {
             prefix: bridge.prefix,
             expires: None,
         }],
-        gateway: None,
-        mtu: None,
+        ..Wanted::default()
     };
     link_changes(link, &wanted, kernel, changes);
     let ports = kernel
@@ -166,7 +200,7 @@ fn link_changes(link: &Link, wanted: &Wanted, kernel: &Kernel, changes: &mut Vec
         changes.push(Change::SetMtu { link: index, mtu });
     }
     address_changes(index, &wanted.addresses, kernel, changes);
-    route_changes(link, wanted.gateway, kernel, changes);
+    route_changes(link, wanted, kernel, changes);
 }
 
 /// New addresses come before old ones go, so that the link is never without.
@@ -207,15 +241,11 @@ fn address_changes(
     }
 }
 
-fn route_changes(
-    link: &Link,
-    wanted: Option<Ipv4Addr>,
-    kernel: &Kernel,
-    changes: &mut Vec<Change>,
-) {
+/// A new route comes before the old one goes.
+fn route_changes(link: &Link, wanted: &Wanted, kernel: &Kernel, changes: &mut Vec<Change>) {
     let index = link.index;
-    let metric = METRIC_BASE.wrapping_add(index);
     let mut there = false;
+    let mut old = Vec::new();
     for route in kernel
         .routes
         .iter()
@@ -224,24 +254,25 @@ fn route_changes(
         let IpAddr::V4(gateway) = route.gateway else {
             continue;
         };
-        if Some(gateway) == wanted && route.metric == metric {
+        let metric = route.metric;
+        if Some(gateway) == wanted.gateway && metric == wanted.metric {
             there = true;
         } else {
-            let metric = route.metric;
-            changes.push(Change::RemoveRoute {
+            old.push(Change::RemoveRoute {
                 link: index,
                 gateway,
                 metric,
             });
         }
     }
-    if let (Some(gateway), false, true) = (wanted, there, link.up) {
+    if let (Some(gateway), false, true) = (wanted.gateway, there, link.up) {
         changes.push(Change::AddRoute {
             link: index,
             gateway,
-            metric,
+            metric: wanted.metric,
         });
     }
+    changes.extend(old);
 }
 
 /// Whether two ends are the same but for rounding and the way through the kernel.
@@ -253,8 +284,10 @@ fn close(one: Option<Now>, other: Option<Now>) -> bool {
     }
 }
 
-/// Above what people set by hand; the link's index is added, so that the first link is preferred.
-const METRIC_BASE: u32 = 100;
+/// Above what people set by hand.
+const METRIC_WIRED: u32 = 100;
+const METRIC_WIRELESS: u32 = 600;
+const METRIC_MODEM: u32 = 700;
 
 /// When an address ends that was leased for ever: later than any box, and not never, so that a
 /// successor knows it from one that somebody set by hand. The kernel counts seconds in 32 bits.
@@ -266,25 +299,12 @@ const SAME_END: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use super::{
-        super::kernel::{Address, Route},
+        super::{
+            config::Made,
+            kernel::{Address, Route, tests::link},
+        },
         *,
     };
-
-    fn link(index: u32, name: &str) -> Link {
-        Link {
-            index,
-            name: name.to_owned(),
-            mac: [2, 0, 0, 0, 0, index as u8],
-            ethernet: true,
-            loopback: false,
-            kind: None,
-            up: true,
-            carrier: true,
-            mtu: 1500,
-            master: None,
-            isolated: false,
-        }
-    }
 
     fn kernel(links: Vec<Link>) -> Kernel {
         Kernel {
@@ -298,6 +318,10 @@ mod tests {
             bridge: None,
             ..NetConfig::default()
         }
+    }
+
+    fn changed(config: &NetConfig, kernel: &Kernel, wanted: &BTreeMap<u32, Wanted>) -> Vec<Change> {
+        changes(config, kernel, wanted, &Routing::default())
     }
 
     const IP: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 7);
@@ -314,6 +338,7 @@ mod tests {
             Wanted {
                 addresses: vec![address],
                 gateway: Some(GATEWAY),
+                metric: 102,
                 mtu: Some(1400),
             },
         )])
@@ -322,7 +347,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_made_and_then_nothing_is() {
         let mut kernel = kernel(vec![link(2, "eth0")]);
-        let made = changes(&bridgeless(), &kernel, &wanted());
+        let made = changed(&bridgeless(), &kernel, &wanted());
         assert_eq!(
             made,
             [
@@ -353,7 +378,7 @@ mod tests {
             metric: 102,
             ours: true,
         });
-        assert_eq!(changes(&bridgeless(), &kernel, &wanted()), []);
+        assert_eq!(changed(&bridgeless(), &kernel, &wanted()), []);
     }
 
     #[test]
@@ -378,7 +403,7 @@ mod tests {
             ours: false,
             ..route
         });
-        let made = changes(
+        let made = changed(
             &bridgeless(),
             &kernel,
             &BTreeMap::from([(2, Wanted::default())]),
@@ -410,7 +435,7 @@ mod tests {
             prefix: 24,
             expires,
         });
-        let made = changes(&bridgeless(), &kernel, &wanted());
+        let made = changed(&bridgeless(), &kernel, &wanted());
         assert!(
             made.iter()
                 .any(|change| matches!(change, Change::AddAddress { .. })),
@@ -427,7 +452,7 @@ mod tests {
     fn the_bridge_is_made_and_its_ports_are_isolated() {
         let config = NetConfig::default();
         let mut kernel = kernel(vec![]);
-        let made = changes(&config, &kernel, &BTreeMap::new());
+        let made = changed(&config, &kernel, &BTreeMap::new());
         let mac = [2, 0, 10, 77, 0, 1];
         assert_eq!(
             made,
@@ -447,7 +472,7 @@ mod tests {
             },
         );
         kernel.links.insert(7, port);
-        let made = changes(&config, &kernel, &BTreeMap::new());
+        let made = changed(&config, &kernel, &BTreeMap::new());
         assert!(made.contains(&Change::Up { link: 6 }));
         assert!(made.contains(&Change::Isolate { link: 7 }));
         assert!(
@@ -475,5 +500,47 @@ mod tests {
             .insert("eth0".to_owned(), Addressing::Unmanaged);
         assert_eq!(addressing(&config, &veth), Some(Addressing::Automatic));
         assert_eq!(addressing(&config, &link(2, "eth0")), None);
+    }
+
+    #[test]
+    fn a_port_of_a_bridge_has_no_addresses_and_the_bridge_is_automatic() {
+        let mut config = bridgeless();
+        let ports = vec!["eth0".to_owned()];
+        config.made.insert("br0".to_owned(), Made::Bridge { ports });
+        let bridge = Link {
+            kind: Some("bridge".to_owned()),
+            ..link(9, "br0")
+        };
+        let mut kernel = kernel(vec![link(2, "eth0"), bridge.clone()]);
+        kernel.addresses.push(Address {
+            link: 2,
+            ip: IP.into(),
+            prefix: 24,
+            expires: None,
+        });
+        assert_eq!(addressing(&config, &link(2, "eth0")), None);
+        assert_eq!(addressing(&config, &bridge), Some(Addressing::Automatic));
+        let made = changed(&config, &kernel, &BTreeMap::new());
+        assert_eq!(
+            made,
+            [
+                Change::SetMaster { link: 2, master: 9 },
+                Change::RemoveAddress {
+                    link: 2,
+                    ip: IP,
+                    prefix: 24
+                }
+            ]
+        );
+    }
+
+    #[test]
+    fn cables_come_before_wi_fi_and_modems_unless_the_owner_says_otherwise() {
+        let mut config = NetConfig::default();
+        let of =
+            |config: &NetConfig| ["enp1s0", "wlan0", "wwan0", "x"].map(|l| metric_of(config, l));
+        assert_eq!(of(&config), [100, 600, 700, 100]);
+        config.metrics.insert("wlan0".to_owned(), 7);
+        assert_eq!(of(&config), [100, 7, 700, 100]);
     }
 }

@@ -8,7 +8,9 @@ use super::{
     config::{Addressing, Bridge, NetConfig},
     dialogue::Refusal,
     engine::Managed,
+    failover::Failover,
     frame::Mac,
+    inet6::Inet6,
     kernel::{Kernel, Link},
     router::Announced,
     status::{FilterStatus, LinkStatus, NetStatus, ServicesStatus},
@@ -21,34 +23,63 @@ pub(crate) fn status(
     config: &NetConfig,
     kernel: &Kernel,
     announced: &Announced,
+    inet6: &Inet6,
     managed: &BTreeMap<u32, Managed>,
+    failover: &Failover,
 ) -> NetStatus {
+    let name = |index: u32| kernel.links.get(&index).map(|link| link.name.clone());
     let mut status = NetStatus {
         gateway: gateway(kernel),
+        uplinks: failover.statuses(|index| name(index).unwrap_or_default()),
         ..NetStatus::default()
     };
     for (index, managed) in managed {
-        let Some(link) = kernel.links.get(index) else {
-            continue;
-        };
-        status.links.push(link_status(link, managed, kernel));
+        if let Some(link) = kernel.links.get(index) {
+            status.links.push(link_status(link, managed, kernel));
+        }
+    }
+    // Whom to ask comes in the order in which the uplinks are used.
+    let mut in_order: Vec<_> = managed.iter().collect();
+    let places = failover.order().iter();
+    let places: Vec<u32> = places.map(|place| place.link).collect();
+    in_order.sort_by_key(|(index, _)| {
+        let place = places.iter().position(|link| link == *index);
+        place.unwrap_or(usize::MAX)
+    });
+    for (index, managed) in in_order {
         match managed {
             Managed::Automatic(uplink, _) => {
                 if let Some(lease) = uplink.lease() {
                     status.dns.extend(lease.dns.iter().copied().map(IpAddr::V4));
                     status.ntp.extend(lease.ntp.iter().copied().map(IpAddr::V4));
                     status.domain = status.domain.take().or_else(|| lease.domain.clone());
+                    status.search.extend(lease.search.iter().cloned());
                 }
                 status.dns.extend(announced.servers(now, *index));
-                let domain = announced.domains(now, *index).next();
-                status.domain = status.domain.take().or_else(|| domain.cloned());
+                status
+                    .search
+                    .extend(announced.domains(now, *index).cloned());
+                if let Some(said) = inet6.information(*index) {
+                    status.dns.extend(said.dns.iter().copied().map(IpAddr::V6));
+                    status.ntp.extend(said.ntp.iter().copied().map(IpAddr::V6));
+                    status.search.extend(said.search.iter().cloned());
+                }
+                if let Some(caution) = uplink.caution() {
+                    let name = name(*index).unwrap_or_default();
+                    status.cautions.push(format!("On {name}, {caution}"));
+                }
             }
-            Managed::Static(Addressing::Static { dns, .. }) => status.dns.extend(dns),
-            Managed::Static(Addressing::Automatic | Addressing::Unmanaged) => {}
+            Managed::Static(fixed, _) => {
+                if let Addressing::Static { dns, .. } = &fixed.addressing {
+                    status.dns.extend(dns);
+                }
+            }
         }
     }
     dedup(&mut status.dns);
     dedup(&mut status.ntp);
+    dedup(&mut status.search);
+    status.domain = status.domain.or_else(|| status.search.first().cloned());
     status.services.bridge = config
         .bridge
         .as_ref()
@@ -74,8 +105,10 @@ pub(crate) fn problems<'a>(
             format!("On {name}, {change} failed ({errno}); it is tried again.")
         })
         .collect();
-    if let FilterStatus::Failed(why) = &services.filter {
-        problems.push(why.clone());
+    for filter in [&services.filter, &services.guard] {
+        if let FilterStatus::Failed(why) = filter {
+            problems.push(why.clone());
+        }
     }
     if let Some(why) = forwarding.failure() {
         problems.push(format!(
@@ -95,7 +128,7 @@ pub(crate) fn problems<'a>(
 fn link_status(link: &Link, managed: &Managed, kernel: &Kernel) -> LinkStatus {
     let (origin, lease) = match managed {
         Managed::Automatic(uplink, _) => (uplink.origin(), uplink.lease_status()),
-        Managed::Static(_) => ("Set by hand".to_owned(), None),
+        Managed::Static(..) => ("Set by hand".to_owned(), None),
     };
     let addresses = kernel.addresses_of(link.index);
     LinkStatus {
@@ -135,11 +168,11 @@ pub(crate) fn spell_mac(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-fn dedup(addresses: &mut Vec<IpAddr>) {
+fn dedup<T: PartialEq + Clone>(list: &mut Vec<T>) {
     let mut seen = Vec::new();
-    addresses.retain(|address| {
-        let new = !seen.contains(address);
-        seen.push(*address);
+    list.retain(|one| {
+        let new = !seen.contains(one);
+        seen.push(one.clone());
         new
     });
 }
@@ -163,11 +196,12 @@ mod tests {
         let services = ServicesStatus {
             bridge: true,
             filter: FilterStatus::Failed("No filter.".to_owned()),
-            rules: Vec::new(),
+            guard: FilterStatus::Failed("No guard.".to_owned()),
+            ..ServicesStatus::default()
         };
         let mut switch = Switch::new("/proc/sys/net/there-is-no-such-switch");
         switch.turn_on(Now::ZERO);
         let problems = problems(&Kernel::default(), [].iter(), &services, &switch, &switch);
-        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert_eq!(problems.len(), 4, "{problems:?}");
     }
 }

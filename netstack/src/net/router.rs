@@ -12,6 +12,7 @@ use std::{
 use super::{
     clock::Now,
     netlink::{Frame, attr, u16_at, u32_at},
+    searchlist::{self, Form},
 };
 
 /// What routers have announced, on all links.
@@ -58,7 +59,7 @@ impl Announced {
                 }
             }
             DNSSL => {
-                for domain in domains(body) {
+                for domain in searchlist::read(body, Form::Plain) {
                     put(&mut self.domains, now, link, domain, expires);
                 }
             }
@@ -142,47 +143,8 @@ fn option(payload: &[u8]) -> Option<(u32, &[u8])> {
     (believed && length >= OPTION_HEADER_LEN).then_some((u32_at(payload, 4)?, option))
 }
 
-/// The names of a search list: as in DNS, without compression, filled up with zeros.
-fn domains(mut bytes: &[u8]) -> Vec<String> {
-    let mut domains = Vec::new();
-    while let Some((domain, rest)) = domain(bytes) {
-        bytes = rest;
-        // A name that does no harm in a file or on a terminal.
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        let fits = domain
-            .iter()
-            .all(|label| label.iter().copied().all(allowed));
-        let text = domain
-            .iter()
-            .map(|label| String::from_utf8_lossy(label))
-            .collect::<Vec<_>>()
-            .join(".");
-        if fits && text.len() <= NAME_MAX {
-            domains.push(text);
-        }
-    }
-    domains
-}
-
-/// The labels of the first name and what follows it; `None` at the end.
-fn domain(mut bytes: &[u8]) -> Option<(Vec<&[u8]>, &[u8])> {
-    let mut labels = Vec::new();
-    loop {
-        let (&length, rest) = bytes.split_first()?;
-        if length == 0 {
-            return (!labels.is_empty()).then_some((labels, rest));
-        }
-        if usize::from(length) > LABEL_MAX {
-            return None;
-        }
-        let (label, rest) = rest.split_at_checked(length.into())?;
-        labels.push(label);
-        bytes = rest;
-    }
-}
-
 /// An address that one host has and that needs no link beside it to be reached.
-fn is_usable(address: Ipv6Addr) -> bool {
+pub(crate) fn is_usable(address: Ipv6Addr) -> bool {
     !(address.is_unspecified()
         || address.is_loopback()
         || address.is_multicast()
@@ -209,9 +171,6 @@ const RDNSS: u8 = 25;
 const DNSSL: u8 = 31;
 /// Kind, length, two bytes reserved, lifetime.
 const OPTION_HEADER_LEN: usize = 8;
-// From RFC 1035, section 2.3.4.
-const LABEL_MAX: usize = 63;
-const NAME_MAX: usize = 253;
 /// More of each than a router announces; RFC 8106 (5.3.1) asks for room for three.
 const PER_LINK_MAX: usize = 4;
 /// Of each, on all links.

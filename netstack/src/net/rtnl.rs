@@ -127,7 +127,7 @@ mod tests {
         assert!(rtnl.settled().is_none());
         settle(&mut rtnl);
         assert_eq!(
-            rtnl.dialogue.sequence, 4,
+            rtnl.dialogue.sequence, 5,
             "one part was dropped for the three that followed"
         );
         let kernel = rtnl.settled().expect("settled");

@@ -14,16 +14,22 @@ pub struct NetStatus {
     pub links: Vec<LinkStatus>,
     /// Where packets for the outside go.
     pub gateway: Option<IpAddr>,
+    /// The ways to the outside over IPv4, the one that is used first.
+    pub uplinks: Vec<UplinkStatus>,
     /// Name servers in the order of their use.
     pub dns: Vec<IpAddr>,
     /// Time servers that DHCP named.
     pub ntp: Vec<IpAddr>,
-    /// The domain that DHCP named, for names without one.
+    /// The domain that routers named, for names without one.
     pub domain: Option<String>,
+    /// The domains that routers named to look for short names in, in this order.
+    pub search: Vec<String>,
     /// The services' network.
     pub services: ServicesStatus,
     /// The time of the day.
     pub time: TimeStatus,
+    /// What works, but should be looked at, each as a sentence.
+    pub cautions: Vec<String>,
     /// What does not work, each as a sentence with what the box does about it.
     pub problems: Vec<String>,
 }
@@ -64,7 +70,7 @@ pub struct TimeServerStatus {
 pub enum TimeSource {
     /// The configuration.
     Configured,
-    /// DHCP, in option 42.
+    /// DHCP, in option 42, or DHCPv6, in options 31 and 56.
     Dhcp,
     /// Nobody: it is asked as there is no other.
     Fallback,
@@ -96,6 +102,23 @@ pub struct LinkStatus {
     pub lease: Option<LeaseStatus>,
 }
 
+/// A link that leads, or should lead, to the outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkStatus {
+    /// The link's name.
+    pub link: String,
+    /// Its gateway, if it has one.
+    pub gateway: Option<Ipv4Addr>,
+    /// The metric of its default route: the lowest of all is used.
+    pub metric: u32,
+    /// Whether it carries what goes out by default.
+    pub is_default: bool,
+    /// Whether it has not failed of late.
+    pub trusted: bool,
+    /// How it is and why it is used or not, as sentences.
+    pub why: String,
+}
+
 /// A DHCP lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseStatus {
@@ -107,6 +130,8 @@ pub struct LeaseStatus {
     pub server: Option<Ipv4Addr>,
     /// The gateway.
     pub router: Option<Ipv4Addr>,
+    /// Routes beside that by the gateway, as text: "10.0.0.0/8 via 192.168.1.2".
+    pub routes: Vec<String>,
     /// How long it was granted for; none is for ever.
     pub lasts: Option<Duration>,
     /// The name the server knows the box by.
@@ -122,6 +147,10 @@ pub struct ServicesStatus {
     pub filter: FilterStatus,
     /// Its rules as text, one a line, while it is in force.
     pub rules: Vec<String>,
+    /// What keeps services from using each other's addresses; off while there is no service.
+    pub guard: FilterStatus,
+    /// Its rules, likewise.
+    pub guard_rules: Vec<String>,
 }
 
 /// The packet filter with NAT.

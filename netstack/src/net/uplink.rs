@@ -1,18 +1,20 @@
 //! One link that gets its addresses by itself: DHCP, and a link-local address beside it while no
 //! server has confirmed anything. Pure, as its parts are.
 
+mod dispute;
+
 use std::{net::Ipv4Addr, time::Duration};
 
+use self::dispute::Dispute;
 use super::{
     clock::Now,
-    collision::{Question, Verdict},
     dhcp::{Client, Transmit, lease::Lease},
+    failover::{Fault, Sight},
     frame::{Arp, Mac},
-    gateway::Gateway,
+    gateway::Watch,
     linklocal::{self, LinkLocal},
     random::Random,
     reconcile::{LEASED_FOR_EVER, Wanted, WantedAddress},
-    report::spell_mac,
     status::{LeaseStatus, spell},
 };
 
@@ -24,28 +26,12 @@ pub(crate) struct Uplink {
     local: Option<LinkLocal>,
     random: Random,
     carrier: bool,
-    collision: Collision,
-    gateway: Option<Gateway>,
-    /// Our address and the router's that were last watched.
-    watched: Option<(Ipv4Addr, Ipv4Addr)>,
-    /// How often in a row the gateway did not answer.
-    silences: u32,
-    /// The last address that DHCP gave and another host has, until one is undisputed.
-    disputed: Option<(Ipv4Addr, Mac)>,
+    dispute: Dispute,
+    gateway: Watch,
     /// The hardware addresses of this box: what they say is no other host's word.
     own: Vec<Mac>,
     /// Since when there has been a carrier and no confirmed lease.
     alone_since: Option<Now>,
-}
-
-/// Whether another host has the leased address.
-#[derive(Debug)]
-enum Collision {
-    /// There is no confirmed lease.
-    Idle,
-    Asking(Question),
-    /// Nobody has this address but us.
-    None(Ipv4Addr),
 }
 
 /// What is to be sent.
@@ -75,11 +61,8 @@ impl Uplink {
             local: None,
             random,
             carrier: false,
-            collision: Collision::Idle,
-            gateway: None,
-            watched: None,
-            silences: 0,
-            disputed: None,
+            dispute: Dispute::default(),
+            gateway: Watch::default(),
             own: Vec::new(),
             alone_since: None,
         }
@@ -110,10 +93,15 @@ impl Uplink {
         if present != self.carrier {
             self.carrier = present;
             self.client.carrier(now, present);
-            self.disputed = None;
-            self.silences = 0;
+            self.dispute.forget();
+            self.gateway.forget();
             self.settle(now);
         }
+    }
+
+    /// Whether another uplink could take over, so that the gateway is watched closely.
+    pub(crate) fn watch_closely(&mut self, now: Now, closely: bool) {
+        self.gateway.closely(now, closely);
     }
 
     /// A DHCP message arrived.
@@ -130,17 +118,8 @@ impl Uplink {
         if let Some(local) = &mut self.local {
             local.receive(now, arp);
         }
-        if self
-            .gateway
-            .as_mut()
-            .is_some_and(|gateway| gateway.receive(now, arp))
-        {
-            self.silences = 0;
-        }
-        if let Collision::Asking(question) = &self.collision
-            && question.is_answered_by(arp)
-        {
-            self.disputed = Some((arp.sender, arp.sender_mac));
+        self.gateway.receive(now, arp);
+        if self.dispute.receive(arp) {
             self.client.decline(now);
             self.settle(now);
         }
@@ -153,7 +132,9 @@ impl Uplink {
         if let Some(local) = &mut self.local {
             local.tick(now);
         }
-        self.ask_for_collision(now);
+        if self.dispute.tick(now) {
+            self.client.undisputed();
+        }
         self.ask_gateway(now);
     }
 
@@ -162,11 +143,8 @@ impl Uplink {
         let dhcp = self.client.transmit().map(Outgoing::Dhcp);
         dhcp.or_else(|| {
             let local = self.local.as_mut().and_then(LinkLocal::transmit);
-            let arp = local.or_else(|| match &mut self.collision {
-                Collision::Asking(question) => question.transmit(),
-                Collision::Idle | Collision::None(_) => None,
-            });
-            let arp = arp.or_else(|| self.gateway.as_mut()?.transmit());
+            let arp = local.or_else(|| self.dispute.transmit());
+            let arp = arp.or_else(|| self.gateway.transmit());
             arp.map(Outgoing::Arp)
         })
     }
@@ -183,12 +161,8 @@ impl Uplink {
             None => self.alone_since.map(|since| since + ALONE_AFTER),
         };
         let local = self.local.as_ref().and_then(LinkLocal::deadline);
-        let collision = match &self.collision {
-            Collision::Asking(question) => Some(question.deadline()),
-            Collision::Idle | Collision::None(_) => None,
-        };
-        let gateway = self.gateway.as_ref().map(Gateway::deadline);
-        [self.client.deadline(), fallback, local, collision, gateway]
+        let (dispute, gateway) = (self.dispute.deadline(), self.gateway.deadline());
+        [self.client.deadline(), fallback, local, dispute, gateway]
             .into_iter()
             .flatten()
             .min()
@@ -198,9 +172,7 @@ impl Uplink {
     pub(crate) fn needs(&self) -> Needs {
         let lease = self.client.lease().map(|lease| lease.address);
         Needs {
-            arp: self.local.is_some()
-                || matches!(self.collision, Collision::Asking(_))
-                || self.gateway.as_ref().is_some_and(Gateway::is_asking),
+            arp: self.local.is_some() || self.dispute.is_asking() || self.gateway.is_asking(),
             datagrams: lease.filter(|_| self.client.needs_datagrams()),
             frames: self.client.needs_raw_frames(),
         }
@@ -224,6 +196,30 @@ impl Uplink {
             addresses: leased.into_iter().chain(local).collect(),
             gateway: lease.and_then(|lease| lease.router),
             mtu: lease.and_then(|lease| lease.mtu),
+            ..Wanted::default()
+        }
+    }
+
+    /// How it is as an uplink of that metric.
+    pub(crate) fn sight(&self, metric: u32) -> Sight {
+        let lease = self.client.lease();
+        let gateway = lease.and_then(|lease| lease.router);
+        // A lease of before is good until its server has had time to answer.
+        let fault = if !self.carrier {
+            Some(Fault::NoCarrier)
+        } else if lease.is_none() || (self.local.is_some() && !self.client.confirmed()) {
+            Some(Fault::NoAddress)
+        } else if gateway.is_none() {
+            Some(Fault::NoGateway)
+        } else if self.gateway.is_silent() {
+            Some(Fault::Silent)
+        } else {
+            None
+        };
+        Sight {
+            metric,
+            gateway,
+            fault,
         }
     }
 
@@ -240,9 +236,15 @@ impl Uplink {
             prefix: lease.prefix,
             server: lease.server,
             router: lease.router,
+            routes: lease.routes.iter().map(ToString::to_string).collect(),
             lasts: lease.lasts,
             hostname: lease.hostname.clone(),
         })
+    }
+
+    /// Which DHCP servers answer beside the one that is followed, as a sentence.
+    pub(crate) fn caution(&self) -> Option<String> {
+        self.client.rivals()
     }
 
     /// Where the addresses are from, as a sentence.
@@ -264,59 +266,39 @@ impl Uplink {
 
     /// What is wrong, as a sentence.
     pub(crate) fn problem(&self) -> Option<String> {
-        let router = self.client.lease().and_then(|lease| lease.router);
-        let Some((address, mac)) = self.disputed else {
-            let router = router.filter(|_| self.silences > 0)?;
-            return Some(format!(
+        let silent = || {
+            let router = self.client.lease().and_then(|lease| lease.router);
+            let router = router.filter(|_| self.gateway.is_silent())?;
+            Some(format!(
                 "The gateway {router} does not answer; the DHCP server is asked whether the box's \
                  address still holds."
-            ));
+            ))
         };
-        let mac = spell_mac(mac);
-        Some(format!(
-            "Another host ({mac}) has {address}, which the DHCP server gave to the box; the box \
-             asks for another address."
-        ))
+        self.dispute.problem().or_else(silent)
     }
 
     /// Asks the gateway whether it is there and, if it is not, the DHCP server whether this still is
     /// its network.
     fn ask_gateway(&mut self, now: Now) {
-        if self
-            .gateway
-            .as_mut()
-            .is_some_and(|gateway| gateway.tick(now))
+        // A router that is off for long must not keep the server busy.
+        let silences = self.gateway.tick(now);
+        if silences.is_some_and(|times| times.is_power_of_two() || times.is_multiple_of(DOUBT_EACH))
         {
-            self.silences = self.silences.saturating_add(1);
-            // A router that is off for long must not keep the server busy.
-            if self.silences.is_power_of_two() || self.silences.is_multiple_of(DOUBT_EACH) {
-                self.client.doubt(now);
-                self.settle(now);
-            }
-        }
-    }
-
-    /// Asks whether another host has the leased address, once for each time it is confirmed anew.
-    fn ask_for_collision(&mut self, now: Now) {
-        let Collision::Asking(question) = &mut self.collision else {
-            return;
-        };
-        if question.tick(now) == Verdict::Free {
-            self.disputed = None;
-            self.client.undisputed();
-            self.collision = match self.client.lease() {
-                Some(lease) => Collision::None(lease.address),
-                None => Collision::Idle,
-            };
+            self.client.doubt(now);
+            self.settle(now);
         }
     }
 
     /// Starts the link-local address when DHCP has been silent for long enough, and ends it when a
     /// lease is confirmed.
     fn settle(&mut self, now: Now) {
-        self.settle_collision(now);
-        self.settle_gateway(now);
-        if !self.carrier || self.client.confirmed() {
+        let confirmed = self.carrier && self.client.confirmed();
+        let lease = self.client.lease().filter(|_| confirmed);
+        let leased = lease.map(|lease| lease.address);
+        let ends = lease.and_then(|lease| Some((lease.address, lease.router?)));
+        self.dispute.settle(now, self.mac, leased);
+        self.gateway.settle(now, self.mac, ends);
+        if confirmed || !self.carrier {
             self.alone_since = None;
             self.local = None;
             return;
@@ -325,36 +307,6 @@ impl Uplink {
         if self.local.is_none() && now.saturating_sub(since) >= ALONE_AFTER {
             let jitter = Random::new(self.random.next());
             self.local = Some(LinkLocal::new(now, self.mac, jitter));
-        }
-    }
-
-    fn settle_gateway(&mut self, now: Now) {
-        let confirmed = self.carrier && self.client.confirmed();
-        let lease = self.client.lease().filter(|_| confirmed);
-        let ends = lease.and_then(|lease| Some((lease.address, lease.router?)));
-        if self.gateway.as_ref().map(Gateway::ends) != ends {
-            self.gateway = ends.map(|ends| Gateway::new(now, self.mac, ends));
-            if ends.is_some() && ends != self.watched {
-                self.watched = ends;
-                self.silences = 0;
-            }
-        }
-    }
-
-    fn settle_collision(&mut self, now: Now) {
-        let confirmed = self.carrier && self.client.confirmed();
-        let leased = self.client.lease().filter(|_| confirmed);
-        let leased = leased.map(|lease| lease.address);
-        let asked = match &self.collision {
-            Collision::Idle => None,
-            Collision::Asking(question) => Some(question.address()),
-            Collision::None(address) => Some(*address),
-        };
-        if leased != asked {
-            self.collision = match leased {
-                Some(address) => Collision::Asking(Question::new(now, self.mac, address)),
-                None => Collision::Idle,
-            };
         }
     }
 }
@@ -376,228 +328,4 @@ const DOUBT_EACH: u32 = 64;
 const ALONE_AFTER: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
-mod tests {
-    use super::{
-        super::dhcp::message::{self, Kind, Message, Options},
-        *,
-    };
-
-    const MAC: Mac = [2, 0, 0, 0, 0, 1];
-
-    fn run(uplink: &mut Uplink, from: Now, until: Now) -> Vec<Outgoing> {
-        let (mut now, mut sent) = (from, Vec::new());
-        loop {
-            sent.extend(std::iter::from_fn(|| uplink.transmit()));
-            match uplink.deadline() {
-                Some(at) if at <= until => {
-                    now = now.max(at);
-                    uplink.tick(now);
-                }
-                _ => return sent,
-            }
-        }
-    }
-
-    #[test]
-    fn with_no_server_there_is_a_link_local_address_while_dhcp_goes_on() {
-        let mut uplink = Uplink::new(MAC, None, Random::new(1));
-        uplink.carrier(Duration::ZERO, true);
-        run(&mut uplink, Duration::ZERO, Duration::from_secs(9));
-        assert_eq!(uplink.wanted(), Wanted::default());
-        let sent = run(&mut uplink, Duration::from_secs(9), Duration::from_secs(60));
-        let [address] = uplink.wanted().addresses[..] else {
-            panic!("one address")
-        };
-        assert!(address.ip.is_link_local());
-        assert!(sent.iter().any(|out| matches!(out, Outgoing::Dhcp(_))));
-        assert_eq!(
-            uplink.origin(),
-            "Link-local, since no DHCP server offers an address"
-        );
-    }
-
-    #[test]
-    fn without_carrier_nothing_is_sent_or_awaited() {
-        let mut uplink = Uplink::new(MAC, None, Random::new(1));
-        assert_eq!(uplink.deadline(), None);
-        uplink.carrier(Duration::ZERO, true);
-        uplink.carrier(Duration::from_secs(1), false);
-        assert_eq!(uplink.transmit(), None);
-        assert_eq!(uplink.deadline(), None);
-        assert_eq!(uplink.needs(), Needs::default());
-    }
-
-    #[test]
-    fn an_adopted_lease_is_kept_and_asked_about() {
-        let lease = Lease::adopted(
-            Ipv4Addr::new(10, 0, 0, 7),
-            24,
-            Some(Ipv4Addr::new(10, 0, 0, 1)),
-            Duration::from_secs(1000),
-        );
-        let mut uplink = Uplink::new(MAC, None, Random::new(1));
-        uplink.adopt(Duration::ZERO, Some(lease), None);
-        uplink.carrier(Duration::ZERO, true);
-        assert_eq!(uplink.wanted().addresses.len(), 1);
-        assert!(matches!(uplink.transmit(), Some(Outgoing::Dhcp(_))));
-        run(&mut uplink, Duration::ZERO, Duration::from_secs(60));
-        assert_eq!(
-            uplink.wanted().addresses.len(),
-            2,
-            "its own and a link-local one"
-        );
-        run(
-            &mut uplink,
-            Duration::from_secs(60),
-            Duration::from_secs(1100),
-        );
-        assert_eq!(uplink.wanted().addresses.len(), 1, "it has expired");
-    }
-
-    #[test]
-    fn an_adopted_link_local_address_is_kept_without_a_pause_and_announced() {
-        let ip = Ipv4Addr::new(169, 254, 7, 7);
-        let mut uplink = Uplink::new(MAC, None, Random::new(1));
-        uplink.adopt(Duration::ZERO, None, Some(ip));
-        uplink.carrier(Duration::ZERO, true);
-        assert_eq!(uplink.wanted().addresses[0].ip, ip);
-        let sent = run(&mut uplink, Duration::ZERO, Duration::from_secs(60));
-        let announced = |out: &Outgoing| matches!(out, Outgoing::Arp(arp) if arp.sender == ip);
-        assert!(sent.iter().any(announced));
-        assert_eq!(uplink.wanted().addresses[0].ip, ip);
-    }
-
-    /// Runs against a server that gives `address`; gives the kinds of what the client said.
-    fn serve(uplink: &mut Uplink, address: Ipv4Addr, from: Now, until: Now) -> Vec<Kind> {
-        let (mut now, mut said) = (from, Vec::new());
-        loop {
-            while let Some(outgoing) = uplink.transmit() {
-                let Outgoing::Dhcp(transmit) = outgoing else {
-                    continue;
-                };
-                let asked = Message::parse(&transmit.message).expect("our own message");
-                let kind = asked.kind().expect("our own kind");
-                said.push(kind);
-                let answer = match kind {
-                    Kind::Discover => Kind::Offer,
-                    Kind::Request => Kind::Ack,
-                    _ => continue,
-                };
-                let answer = Message {
-                    reply: true,
-                    yours: address,
-                    options: Options::of(answer)
-                        .with(message::SERVER, &[10, 0, 0, 1])
-                        .with(message::ROUTER, &[10, 0, 0, 1])
-                        .with(message::LEASE_TIME, &3600u32.to_be_bytes()),
-                    ..asked
-                };
-                uplink.receive_dhcp(now, &answer.encode());
-            }
-            match uplink.deadline() {
-                Some(at) if at <= until => {
-                    now = now.max(at);
-                    uplink.tick(now);
-                }
-                _ => return said,
-            }
-        }
-    }
-
-    fn has(sender_mac: Mac, sender: Ipv4Addr) -> Arp {
-        Arp {
-            request: false,
-            sender_mac,
-            sender,
-            target: Ipv4Addr::UNSPECIFIED,
-        }
-    }
-
-    const TAKEN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 7);
-    const FREE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 8);
-    const OTHER: Mac = [2, 0, 0, 0, 0, 2];
-
-    #[test]
-    fn an_address_of_another_host_is_used_at_once_but_declined_and_replaced() {
-        let mut uplink = Uplink::new(MAC, None, Random::new(1));
-        uplink.carrier(Duration::ZERO, true);
-        let soon = Duration::from_millis(100);
-        serve(&mut uplink, TAKEN, Duration::ZERO, soon);
-        assert_eq!(uplink.wanted().addresses[0].ip, TAKEN);
-        assert!(uplink.needs().arp, "it asks who has it");
-
-        uplink.receive_arp(soon, &has(OTHER, TAKEN));
-        assert_eq!(uplink.wanted(), Wanted::default());
-        assert!(
-            uplink
-                .problem()
-                .is_some_and(|problem| problem.contains("10.0.0.7"))
-        );
-        let said = serve(&mut uplink, FREE, soon, Duration::from_secs(9));
-        assert_eq!(said, [Kind::Decline], "then ten seconds of silence");
-        let said = serve(&mut uplink, FREE, soon, Duration::from_secs(30));
-        assert_eq!(said, [Kind::Discover, Kind::Request]);
-        assert_eq!(uplink.wanted().addresses[0].ip, FREE);
-        assert_eq!((uplink.problem(), uplink.needs().arp), (None, false));
-    }
-
-    #[test]
-    fn another_link_of_the_box_is_no_other_host() {
-        let mut uplink = Uplink::new(MAC, None, Random::new(1));
-        uplink.know_own(&[MAC, OTHER]);
-        uplink.carrier(Duration::ZERO, true);
-        let soon = Duration::from_millis(100);
-        serve(&mut uplink, TAKEN, Duration::ZERO, soon);
-        uplink.receive_arp(soon, &has(OTHER, TAKEN));
-        assert_eq!(uplink.wanted().addresses[0].ip, TAKEN);
-    }
-
-    #[test]
-    fn whoever_disputes_every_address_is_answered_ever_less() {
-        let mut uplink = Uplink::new(MAC, None, Random::new(1));
-        uplink.carrier(Duration::ZERO, true);
-        let (mut now, mut declined) = (Duration::ZERO, 0);
-        while now < Duration::from_secs(3600) {
-            let said = serve(&mut uplink, TAKEN, now, now);
-            declined += said.iter().filter(|kind| **kind == Kind::Decline).count();
-            uplink.receive_arp(now, &has(OTHER, TAKEN));
-            now += Duration::from_millis(500);
-            uplink.tick(now);
-        }
-        assert!((5..20).contains(&declined), "{declined} in an hour");
-        assert!(
-            uplink
-                .wanted()
-                .addresses
-                .iter()
-                .any(|a| a.ip.is_link_local())
-        );
-    }
-
-    #[test]
-    fn a_gateway_that_is_gone_makes_the_box_ask_whether_this_still_is_its_network() {
-        let mut uplink = Uplink::new(MAC, None, Random::new(1));
-        uplink.carrier(Duration::ZERO, true);
-        let said = serve(&mut uplink, FREE, Duration::ZERO, Duration::from_secs(32));
-        assert_eq!(said, [Kind::Discover, Kind::Request]);
-        let from = Duration::from_secs(32);
-        let said = serve(&mut uplink, FREE, from, Duration::from_secs(34));
-        assert_eq!(said, [Kind::Request], "and the server confirms it");
-        assert_eq!(uplink.wanted().addresses[0].ip, FREE);
-        let problem = uplink.problem().expect("it is told");
-        assert!(problem.contains("10.0.0.1"), "{problem}");
-
-        // Silent for good, it does not keep the DHCP server busy.
-        let from = Duration::from_secs(34);
-        let said = serve(&mut uplink, FREE, from, Duration::from_secs(1700));
-        assert!((3..8).contains(&said.len()), "{said:?}");
-
-        let router = has(OTHER, Ipv4Addr::new(10, 0, 0, 1));
-        while !uplink.needs().arp {
-            let now = uplink.deadline().expect("it goes on");
-            uplink.tick(now);
-        }
-        uplink.receive_arp(Duration::from_secs(1700), &router);
-        assert_eq!(uplink.problem(), None);
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ use services::{
 };
 use supervise::{
     backoff::{Backoff, Policy},
-    spawn::{Child, Command},
+    spawn::{Child, Command, Schedule},
     unit::Exit,
 };
 
@@ -179,6 +179,7 @@ impl Daemon {
             cgroup: None,
             controlling_tty: false,
             oom_score_adj: 0,
+            schedule: Schedule::default(),
             no_new_privs: true,
         };
         let child = command.spawn().map_err(|e| e.to_string())?;

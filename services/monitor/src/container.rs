@@ -58,14 +58,16 @@ fn ids(plan: &Plan) -> [(&'static str, String); 2] {
     [("lxc.idmap", range('u')), ("lxc.idmap", range('g'))]
 }
 
-fn network(plan: &Plan) -> [(&'static str, String); 7] {
+fn network(plan: &Plan) -> [(&'static str, String); 8] {
     let network = &plan.network;
+    let mac = network.mac().map(|byte| format!("{byte:02x}"));
     [
         ("lxc.net.0.type", "veth".to_owned()),
         ("lxc.net.0.flags", "up".to_owned()),
         ("lxc.net.0.link", network.bridge.clone()),
         ("lxc.net.0.veth.pair", network.host_link.clone()),
         ("lxc.net.0.name", "eth0".to_owned()),
+        ("lxc.net.0.hwaddr", mac.join(":")),
         (
             "lxc.net.0.ipv4.address",
             format!("{}/{}", network.address, network.prefix),

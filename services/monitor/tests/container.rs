@@ -205,8 +205,14 @@ fn a_daemon_runs_as_its_user_in_its_folder_with_its_environment() {
     let Some(host) = Host::prepare("user") else {
         return;
     };
-    let script = "echo $(id -u):$(id -g) in $PWD says $GREETING > /dev/stderr; exec sleep 1000";
+    let script = "echo $(id -u):$(id -g) in $PWD at $(cat /sys/class/net/eth0/address) says \
+                  $GREETING > /dev/stderr; exec sleep 1000";
     let mut plan = host.plan(&["sh", "-c", script]);
+    let mac = plan
+        .network
+        .mac()
+        .map(|byte| format!("{byte:02x}"))
+        .join(":");
     plan.agent.health = None;
     let daemon = &mut plan.agent.daemons[0];
     daemon.user = Some("33:34".to_owned());
@@ -216,7 +222,8 @@ fn a_daemon_runs_as_its_user_in_its_folder_with_its_environment() {
         .insert("GREETING".to_owned(), "hello world".to_owned());
     let monitor = host.start(&plan);
     until("the script's line", || {
-        host.log().contains("main: 33:34 in /www says hello world")
+        let line = format!("main: 33:34 in /www at {mac} says hello world");
+        host.log().contains(&line)
     });
     let sleeper = host.daemon("sleep");
     let status = fs::read_to_string(format!("/proc/{sleeper}/status")).unwrap();

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use netstack::net::{Addressing, FilterStatus, Forward, NetConfig, Transport};
 use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket, sockopt};
 use tests::netns::{Machine, Net, lacks, until};
@@ -69,14 +69,45 @@ impl Lab {
                 link.is_ok_and(|link| link.contains("isolated on"))
             })?;
         }
-        Ok(Some(Self {
+        let mut lab = Self {
             the_box,
             router,
             one,
             two,
             net,
             config,
-        }))
+        };
+        lab.wait_for_guard(&["pv1", "pv2"])?;
+        Ok(Some(lab))
+    }
+
+    /// Waits until what comes by these ports, and by no others, is looked at.
+    pub(crate) fn wait_for_guard(&mut self, ports: &[&str]) -> Result<()> {
+        let hook = match ports {
+            [one] => format!("device \"{one}\" "),
+            all => format!("devices = {{ {} }} ", all.join(", ")),
+        };
+        self.net.wait_for("the guard", SOON, |status| {
+            let rules = status.services.guard_rules.concat();
+            status.services.guard == FilterStatus::Applied && rules.contains(&hook)
+        })
+    }
+
+    /// The rules for services' senders as the kernel has them.
+    pub(crate) fn guard(&self) -> Result<String> {
+        Ok(bare(&self.the_box.run("nft list table netdev pilot")?))
+    }
+
+    /// All tables that the kernel has, each of which must be there.
+    pub(crate) fn in_force(&self) -> Result<String> {
+        let tables = ["inet", "netdev"].map(|family| {
+            let line = format!("nft list table {family} pilot");
+            self.the_box.run(&line)
+        });
+        let [inet, netdev] = tables;
+        let all = self.the_box.run("nft list tables")?;
+        ensure!(all.lines().count() == 2, "{all}");
+        Ok(inet? + &netdev?)
     }
 
     /// Has `net` make the configuration so, and waits until it is in force.
@@ -183,11 +214,15 @@ fn echo(socket: &UdpSocket, ended: &AtomicBool) {
 }
 
 /// A machine that hangs on the box's bridge as LXC's would.
-fn service(the_box: &Machine, number: u8) -> Result<Machine> {
+pub(crate) fn service(the_box: &Machine, number: u8) -> Result<Machine> {
     let service = Machine::new(&format!("svc{number}"))?;
     the_box.cable(&format!("pv{number}"), &service, "eth0")?;
     the_box.run(&format!("ip link set pv{number} master pilot0 up"))?;
-    service.run(&format!("ip addr add 10.77.0.{}/16 dev eth0", number + 1))?;
+    let own = number + 1;
+    service.run(&format!(
+        "ip link set eth0 address 02:00:0a:4d:00:{own:02x}"
+    ))?;
+    service.run(&format!("ip addr add 10.77.0.{own}/16 dev eth0"))?;
     service.run("ip link set eth0 up")?;
     service.run("ip link set lo up")?;
     service.run("ip route add default via 10.77.0.1")?;

@@ -5,6 +5,7 @@
 
 mod lab;
 mod scan;
+mod senders;
 mod stream;
 
 use std::net::{SocketAddr, UdpSocket};
@@ -159,6 +160,11 @@ fn a_service_can_t_be_somebody_else_or_the_box_s_router() -> Result<()> {
     // That all this was the rules' doing.
     lab.net.handle.shutdown(false)?;
     until(SOON, || lab.net.handle.ended())?;
+    // There are two walls.
+    lab.the_box.run("nft delete table netdev pilot")?;
+    send("192.168.50.99", &to_router)?;
+    send("10.77.0.2", &to_router)?;
+    ensure!(first(&outside)? == "10.77.0.2");
     lab.the_box.run("nft delete chain inet pilot spoof")?;
     send("192.168.50.99", &to_router)?;
     ensure!(first(&outside)? == "192.168.50.99");
@@ -181,11 +187,13 @@ fn the_rules_are_those_that_are_written_down() -> Result<()> {
         forward(Transport::Udp, 2222, 7002),
     ];
     lab.apply()?;
-    let kernels = lab.the_box.run("nft list ruleset")?;
+    let kernels = lab.in_force()?;
     println!("{kernels}");
-    let told = lab.net.latest.services.rules.join("\n");
+    let services = &lab.net.latest.services;
+    let (rules, guard) = (services.rules.join("\n"), services.guard_rules.join("\n"));
+    let told = format!("table inet pilot {{ {rules} }} table netdev pilot {{ {guard} }}");
     ensure!(
-        bare(&kernels) == format!("table inet pilot {{ {} }}", bare(&told)),
+        bare(&kernels) == bare(&told),
         "in force is {kernels}, told is {told}"
     );
     ensure!(
@@ -250,10 +258,10 @@ fn rules_are_replaced_without_a_connection_lost_or_a_port_open() -> Result<()> {
     let came_in = closed.recv_from(&mut [0; 16]).is_ok();
     ensure!(!came_in, "a closed port was open for a moment");
 
-    let wanted = bare(&lab.the_box.run("nft list ruleset")?);
+    let wanted = bare(&lab.in_force()?);
     let whole = || {
         until(SOON, || {
-            let now = lab.the_box.run("nft list ruleset");
+            let now = lab.in_force();
             now.is_ok_and(|now| bare(&now) == wanted)
         })
     };

@@ -186,6 +186,52 @@ fn of_two_servers_one_is_followed_and_the_other_is_enough() {
 }
 
 #[test]
+fn two_servers_that_give_differing_settings_are_told_of() {
+    test(
+        "two_servers_that_give_differing_settings_are_told_of",
+        || {
+            let lan = Lan::new(POOL)?;
+            let the_box = lan.machine("box", "up0")?;
+            let rogue = lan.machine("rogue", "lan0")?;
+            rogue.run("ip addr add 192.168.60.1/24 dev lan0")?;
+            rogue.run("ip link set lan0 up")?;
+            let other = Pool {
+                network: [192, 168, 60],
+                ..POOL
+            };
+            let servers = [
+                Server::start(Kind::Dnsmasq, &lan.router, "lan0", POOL)?,
+                Server::start(Kind::Dnsmasq, &rogue, "lan0", other)?,
+            ];
+            // A packet may get lost while links come up: then they are looked for again.
+            for _ in 0..TRIES {
+                let mut net = Net::start(&the_box, config())?;
+                net.wait_for("lease", SOON, routed("up0"))?;
+                let told = |status: &NetStatus| {
+                    let mut cautions = status.cautions.iter();
+                    cautions.any(|caution| {
+                        caution.starts_with("On up0, two DHCP servers answer: ")
+                            && ["192.168.50.1 (gives ", "192.168.60.1 (gives "]
+                                .iter()
+                                .all(|server| caution.contains(server))
+                    })
+                };
+                let seen = net.wait_for("word of both", Duration::from_secs(20), told);
+                let latest = format!("{:#?}", net.latest);
+                ensure!(net.latest.problems.is_empty(), "{latest}");
+                net.stop(true)?;
+                if seen.is_ok() {
+                    return Ok(());
+                }
+                println!("{latest}");
+            }
+            let logs = servers.map(|server| server.log()).join("\n\n");
+            anyhow::bail!("nobody said so: {logs}")
+        },
+    );
+}
+
+#[test]
 fn packets_too_large_for_the_path_do_not_silence_the_box() {
     test(
         "packets_too_large_for_the_path_do_not_silence_the_box",
@@ -267,6 +313,9 @@ fn resident() -> Result<u64> {
     let kib = line.and_then(|line| line.split_whitespace().next());
     Ok(kib.context("VmRSS")?.parse()?)
 }
+
+/// How often two servers are looked for.
+const TRIES: usize = 5;
 
 /// Linkwatch tells of a few hundred in a second; more are one.
 const FLAPS_AT_ONCE: usize = 25;

@@ -136,7 +136,11 @@ fn service(the_box: &Machine, number: u8) -> Result<Machine> {
     let service = Machine::new(&format!("svc{number}"))?;
     the_box.cable(&format!("pv{number}"), &service, "eth0")?;
     the_box.run(&format!("ip link set pv{number} master pilot0 up"))?;
-    service.run(&format!("ip addr add 10.77.0.{}/16 dev eth0", number + 1))?;
+    let own = number + 1;
+    service.run(&format!(
+        "ip link set eth0 address 02:00:0a:4d:00:{own:02x}"
+    ))?;
+    service.run(&format!("ip addr add 10.77.0.{own}/16 dev eth0"))?;
     service.run("ip link set eth0 up")?;
     service.run("ip route add default via 10.77.0.1")?;
     Ok(service)

@@ -2,11 +2,13 @@
 //! kernel's own bridge, conntrack and nftables.
 
 mod dhcp;
+mod dhcp6;
 mod faults;
 mod firewall;
 mod lan;
 mod linklocal;
 mod links;
+mod privacy;
 mod router;
 mod succession;
 

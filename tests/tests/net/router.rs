@@ -54,24 +54,31 @@ fn has(network: &str, domain: &'static str) -> impl Fn(&NetStatus) -> bool {
 }
 
 /// The daemon that announces routers.
-struct Radvd {
-    watch: Watch,
+pub(crate) struct Radvd {
+    pub(crate) watch: Watch,
     folder: PathBuf,
 }
 
 impl Radvd {
-    fn start(machine: &Machine, network: &str, domain: &str) -> Result<Self> {
+    /// Announces a network with its name server and its domain, which end soon.
+    pub(crate) fn start(machine: &Machine, network: &str, domain: &str) -> Result<Self> {
+        Self::saying(
+            machine,
+            &format!(
+                "AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4;\n\
+                 AdvDefaultLifetime 60;\n\
+                 prefix {network}:/64 {{ AdvValidLifetime 60; AdvPreferredLifetime 30; }};\n\
+                 RDNSS {network}:53 {{ AdvRDNSSLifetime 12; }};\n\
+                 DNSSL {domain} {{ AdvDNSSLLifetime 12; }};\n"
+            ),
+        )
+    }
+
+    /// Announces what is written in the form of radvd.conf(5).
+    pub(crate) fn saying(machine: &Machine, announcement: &str) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("{}-radvd", machine.name()));
         fs::create_dir_all(&folder)?;
-        let config = format!(
-            "interface lan0 {{\n\
-               AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4;\n\
-               AdvDefaultLifetime 60;\n\
-               prefix {network}:/64 {{ AdvValidLifetime 60; AdvPreferredLifetime 30; }};\n\
-               RDNSS {network}:53 {{ AdvRDNSSLifetime 12; }};\n\
-               DNSSL {domain} {{ AdvDNSSLLifetime 12; }};\n\
-             }};\n"
-        );
+        let config = format!("interface lan0 {{\n{announcement}\n}};\n");
         let path = |name: &str| folder.join(name).display().to_string();
         fs::write(folder.join("radvd.conf"), config)?;
         machine.set("ipv6/conf/all/forwarding", "1")?;

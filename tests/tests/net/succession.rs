@@ -1,12 +1,15 @@
 //! A `net` that ends or panics, and the one after it.
 
-use std::sync::mpsc::{Sender, channel};
+use std::{
+    net::IpAddr,
+    sync::mpsc::{Sender, channel},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use netstack::net::{NetHandle, NetStatus};
-use tests::netns::{Dnsmasq, Machine, Net, until};
+use tests::netns::{Dnsmasq, Machine, Net, lacks_radvd, until};
 
-use super::{Lab, SOON, config, leased, test};
+use super::{Lab, SOON, config, leased, router::Radvd, test};
 
 #[test]
 fn a_successor_keeps_the_address_and_asks_about_it() {
@@ -62,6 +65,39 @@ fn a_successor_keeps_an_address_that_was_leased_for_ever() {
             Ok(())
         },
     );
+}
+
+#[test]
+fn a_successor_asks_routers_what_they_announced() {
+    let name = "a_successor_asks_routers_what_they_announced";
+    test(name, || {
+        if let Some(why) = lacks_radvd() {
+            println!("SKIPPED: {name}: {why}");
+            return Ok(());
+        }
+        let lab = Lab::new()?;
+        // It says nothing unasked, as others do for half an hour.
+        let radvd = Radvd::saying(
+            &lab.router,
+            "AdvSendAdvert on; UnicastOnly on; prefix 2001:db8:50::/64 { };\n\
+             RDNSS 2001:db8:50::53 { }; DNSSL home.arpa { };",
+        )?;
+        let known = |status: &NetStatus| {
+            let server = "2001:db8:50::53".parse::<IpAddr>();
+            server.is_ok_and(|server| status.dns == [server])
+                && status.domain.as_deref() == Some("home.arpa")
+        };
+        let mut net = Net::start(&lab.the_box, config())?;
+        net.wait_for("what is announced", SOON, known)
+            .with_context(|| radvd.watch.so_far())?;
+        for _ in 0..2 {
+            net.stop(false)?;
+            net = Net::start(&lab.the_box, config())?;
+            net.wait_for("what was announced", SOON, known)
+                .with_context(|| radvd.watch.so_far())?;
+        }
+        Ok(())
+    });
 }
 
 #[test]

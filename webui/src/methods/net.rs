@@ -145,6 +145,7 @@ pub(super) fn status(status: &BoxStatus) -> Value {
         "gateway": status.net.gateway,
         "dns": status.net.dns,
         "domain": network.domain,
+        "search": network.search,
         "ntp": network.ntp,
         "firewall": network.firewall,
         "lan": network.lan,
@@ -219,6 +220,7 @@ fn lease(lease: &Lease) -> Value {
         "address": format!("{}/{}", lease.address, lease.prefix),
         "server": lease.server,
         "router": lease.router,
+        "routes": lease.routes,
         "lastsS": lease.lasts.map(|lasts| lasts.as_secs()),
         "hostname": lease.hostname,
     })

@@ -53,11 +53,15 @@ fn route(status: &BoxStatus) -> String {
 fn dns(status: &BoxStatus) -> String {
     let servers: Vec<_> = status.net.dns.iter().map(IpAddr::to_string).collect();
     let servers = or(servers.join(", "), "no name server");
+    let search = match status.network.search.as_slice() {
+        [] => String::new(),
+        search => format!("search     {}\n", search.join(", ")),
+    };
     let lan = match status.network.lan {
         true => "those on the server's own networks may",
         false => "nobody else may",
     };
-    format!("names      {servers}\nasked by   services; {lan}\n")
+    format!("names      {servers}\n{search}asked by   services; {lan}\n")
 }
 
 fn time(status: &BoxStatus) -> String {
@@ -103,10 +107,14 @@ fn lease(lease: &Lease) -> String {
         || "for ever".to_owned(),
         |lasts| format!("for {}", span(lasts)),
     );
-    format!(
+    let mut text = format!(
         "{:<10} {}/{}  {from}, {lasts}\n",
         lease.link, lease.address, lease.prefix
-    )
+    );
+    for route in &lease.routes {
+        let _ = writeln!(text, "           route to {route}");
+    }
+    text
 }
 
 #[cfg(test)]

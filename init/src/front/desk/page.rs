@@ -5,6 +5,7 @@ use std::time::Duration;
 use netstack::door::{STYLE, escape};
 use supervise::{
     control::Act,
+    network::{Finding, Verdict},
     status::{BoxStatus, GuardEvent, StepOutcome, StepReport},
 };
 
@@ -57,6 +58,10 @@ pub(super) fn owners(status: &BoxStatus, age: Duration, token: &str) -> String {
         "Needs you",
         status.notices.iter().map(|notice| escape(&notice.text)),
     );
+    let network = &status.network;
+    let found = network.findings.iter().map(finding);
+    let last = network.last.iter().map(|last| escape(last));
+    list(&mut main, "The network", found.chain(last));
     list(
         &mut main,
         "This start of the server",
@@ -79,6 +84,18 @@ pub(super) fn owners(status: &BoxStatus, age: Duration, token: &str) -> String {
     }
     lines(&mut main, "Last messages", &status.log);
     document(&format!("{hostname}, for its owner"), &main)
+}
+
+/// What was looked at, how it is, and what was seen.
+fn finding(finding: &Finding) -> String {
+    let how = match finding.verdict {
+        Verdict::Broken => "does not work",
+        Verdict::Care => "needs care",
+        Verdict::Unknown => "not known",
+        Verdict::Works => "works",
+    };
+    let (about, evidence) = (escape(&finding.about), escape(&finding.evidence));
+    format!("{about} ({how}): {evidence}")
 }
 
 fn evidence(event: &GuardEvent, uptime: Duration) -> String {
@@ -149,6 +166,30 @@ mod tests {
     use supervise::status::GuardReport;
 
     use super::*;
+
+    #[test]
+    fn the_network_is_shown_as_it_was_found_and_as_text() {
+        let finding = |about: &str, verdict, evidence: &str| Finding {
+            about: about.into(),
+            verdict,
+            evidence: evidence.into(),
+        };
+        let mut status = BoxStatus::default();
+        assert!(!owners(&status, Duration::ZERO, "00").contains("The network"));
+        status.network.findings = vec![
+            finding("cable", Verdict::Works, "eth0: a cable is there."),
+            finding("gateway", Verdict::Broken, "<192.168.1.1> does not answer."),
+        ];
+        status.network.last = Some("The change of eth0 was undone.".into());
+        let page = owners(&status, Duration::ZERO, "00");
+        for told in [
+            "<li>cable (works): eth0: a cable is there.",
+            "<li>gateway (does not work): &lt;192.168.1.1&gt; does not answer.",
+            "<li>The change of eth0 was undone.",
+        ] {
+            assert!(page.contains(told), "{told:?} is missing in {page}");
+        }
+    }
 
     #[test]
     fn evidence_is_shown_newest_first_and_as_text() {

@@ -2,8 +2,14 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use super::message::{self, Message};
-use crate::net::clock::Now;
+use super::{
+    message::{self, Message},
+    routes::{self, Route},
+};
+use crate::net::{
+    clock::Now,
+    searchlist::{self, Form},
+};
 
 /// An address with all that came with it, and how long it lasts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,9 +20,13 @@ pub(crate) struct Lease {
     /// Who granted it; none if it was taken over from the kernel.
     pub(crate) server: Option<Ipv4Addr>,
     pub(crate) router: Option<Ipv4Addr>,
+    /// Routes beside that by the router.
+    pub(crate) routes: Vec<Route>,
     pub(crate) dns: Vec<Ipv4Addr>,
     pub(crate) ntp: Vec<Ipv4Addr>,
     pub(crate) domain: Option<String>,
+    /// Domains to look for a short name in, in this order.
+    pub(crate) search: Vec<String>,
     /// The name the server knows the box by.
     pub(crate) hostname: Option<String>,
     pub(crate) mtu: Option<u32>,
@@ -45,17 +55,18 @@ impl Lease {
         };
         let (renewal, rebinding) = terms(message, lasts);
         let mtu = options.u16(message::MTU).map(u32::from);
+        let (router, routes) = ways(message);
+        let search = options.bytes(message::DOMAIN_SEARCH).unwrap_or_default();
         Some(Self {
             address: usable(message.yours)?,
             prefix: prefix(options.address(message::SUBNET_MASK), message.yours),
             server: Some(server),
-            router: options
-                .addresses(message::ROUTER)
-                .into_iter()
-                .find_map(usable),
+            router,
+            routes,
             dns: servers(options.addresses(message::DNS)),
             ntp: servers(options.addresses(message::NTP)),
             domain: options.name(message::DOMAIN_NAME),
+            search: searchlist::read(search, Form::Compressed),
             hostname: options.name(message::HOST_NAME),
             mtu: mtu.filter(|mtu| *mtu >= LEAST_MTU),
             lasts,
@@ -78,9 +89,11 @@ impl Lease {
             prefix,
             server: None,
             router,
+            routes: Vec::new(),
             dns: Vec::new(),
             ntp: Vec::new(),
             domain: None,
+            search: Vec::new(),
             hostname: None,
             mtu: None,
             lasts: None,
@@ -89,6 +102,22 @@ impl Lease {
             expires: Some(expires),
         }
     }
+}
+
+/// The router and the routes beside it. A list of routes says it all, the router too (RFC 3442).
+fn ways(message: &Message) -> (Option<Ipv4Addr>, Vec<Route>) {
+    let options = &message.options;
+    let listed = options
+        .bytes(message::CLASSLESS_ROUTES)
+        .and_then(routes::read);
+    let Some(mut routes) = listed else {
+        let routers = options.addresses(message::ROUTER);
+        return (routers.into_iter().find_map(usable), Vec::new());
+    };
+    let router = routes.iter().find(|route| route.is_default());
+    let router = router.and_then(|route| route.gateway);
+    routes.retain(|route| !route.is_default());
+    (router, routes)
 }
 
 /// T1 and T2: the server's if they make sense, else half and seven eighths (RFC 2131, 4.4.5).
@@ -202,6 +231,39 @@ mod tests {
         let mut message = ack(&[]);
         message.yours = Ipv4Addr::BROADCAST;
         assert_eq!(Lease::from_message(&message, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_list_of_routes_takes_the_router_s_place() {
+        let router = (message::ROUTER, &[10, 0, 0, 1][..]);
+        let listed = [0, 10, 0, 0, 2, 16, 172, 20, 10, 0, 0, 3];
+        let with = lease(&[router, (message::CLASSLESS_ROUTES, &listed)]).expect("a lease");
+        assert_eq!(with.router, Some(Ipv4Addr::new(10, 0, 0, 2)));
+        let beside = Route::new([172, 20, 0, 0].into(), 16, Some([10, 0, 0, 3].into()));
+        assert_eq!(with.routes, [beside]);
+        let without = lease(&[router, (message::CLASSLESS_ROUTES, &listed[5..])]);
+        assert_eq!(without.expect("a lease").router, None);
+        let broken = lease(&[router, (message::CLASSLESS_ROUTES, &listed[..4])]);
+        let broken = broken.expect("a lease");
+        assert_eq!(broken.router, Some(Ipv4Addr::new(10, 0, 0, 1)));
+        assert_eq!(broken.routes, []);
+    }
+
+    /// As dnsmasq 2.90 writes it for `home.arpa,lan.home.arpa`, but in two pieces amid a label
+    /// (RFC 3396), with another option between them.
+    #[test]
+    fn a_search_list_in_pieces_is_one() {
+        let mut bytes = ack(&[]).encode();
+        let end = bytes.iter().rposition(|byte| *byte == 255).expect("an end");
+        bytes.truncate(end);
+        bytes.extend(
+            b"\x77\x07\x04home\x04a\x1a\x02\x05\xdc\x77\x0a\x72\x70\x61\x00\x03lan\xc0\x00",
+        );
+        bytes.push(255);
+        let message = Message::parse(&bytes).expect("a message");
+        let lease = Lease::from_message(&message, Duration::ZERO).expect("a lease");
+        assert_eq!(lease.search, ["home.arpa", "lan.home.arpa"]);
+        assert_eq!(lease.mtu, Some(1500));
     }
 
     #[test]

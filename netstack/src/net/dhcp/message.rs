@@ -216,6 +216,9 @@ pub(crate) const MAX_SIZE: u8 = 57;
 pub(crate) const RENEWAL_TIME: u8 = 58;
 pub(crate) const REBINDING_TIME: u8 = 59;
 pub(crate) const CLIENT_ID: u8 = 61;
+pub(crate) const RAPID_COMMIT: u8 = 80;
+pub(crate) const DOMAIN_SEARCH: u8 = 119;
+pub(crate) const CLASSLESS_ROUTES: u8 = 121;
 const PAD: u8 = 0;
 const END: u8 = 255;
 

@@ -10,6 +10,7 @@ use crate::net::{clock::Now, frame::Mac, random::Random};
 
 const MAC: Mac = [2, 0, 0, 0, 0, 1];
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const OTHER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// A server with one address, and the network to it.
@@ -30,6 +31,8 @@ struct World {
     delay: Duration,
     alive: bool,
     refuses: bool,
+    /// Whether it grants a lease to who looks for servers.
+    rapid: bool,
     /// What the client has said, in order.
     heard: Vec<(Now, Kind, Option<Ipv4Addr>)>,
 }
@@ -49,6 +52,7 @@ impl World {
             delay: Duration::from_millis(5),
             alive: true,
             refuses: false,
+            rapid: false,
             heard: Vec::new(),
         };
         world.client.carrier(world.now, true);
@@ -101,7 +105,10 @@ impl World {
     fn answer(&self, transmit: &Transmit, asked: &Message) -> Option<Message> {
         let wanted = asked.options.address(message::REQUESTED_ADDRESS);
         let wanted = wanted.unwrap_or(asked.client);
+        let mut rapid = asked.options.bytes(message::RAPID_COMMIT);
+        rapid.take_if(|_| !self.rapid);
         let kind = match asked.kind()? {
+            Kind::Discover if rapid.is_some() => Kind::Ack,
             Kind::Discover => Kind::Offer,
             Kind::Request if wanted == self.address && !self.refuses => Kind::Ack,
             Kind::Request => Kind::Nak,
@@ -110,16 +117,43 @@ impl World {
             }
         };
         let reachable = transmit.server.is_none_or(|server| server == SERVER);
+        let mut options = Options::of(kind)
+            .with(message::SERVER, &SERVER.octets())
+            .with(message::SUBNET_MASK, &[255, 255, 255, 0])
+            .with(message::ROUTER, &SERVER.octets())
+            .with(message::LEASE_TIME, &self.lease_seconds.to_be_bytes());
+        if let Some(rapid) = rapid {
+            options = options.with(message::RAPID_COMMIT, rapid);
+        }
         (self.alive && reachable).then(|| Message {
             reply: true,
             yours: self.address,
-            options: Options::of(kind)
-                .with(message::SERVER, &SERVER.octets())
-                .with(message::SUBNET_MASK, &[255, 255, 255, 0])
-                .with(message::ROUTER, &SERVER.octets())
-                .with(message::LEASE_TIME, &self.lease_seconds.to_be_bytes()),
+            options,
             ..asked.clone()
         })
+    }
+
+    /// What another server says, to the question that was asked last.
+    fn hear_other(&mut self, kind: Kind, router: Ipv4Addr, rapid: bool) {
+        let mut options = Options::of(kind)
+            .with(message::SERVER, &OTHER.octets())
+            .with(message::SUBNET_MASK, &[255, 255, 255, 0])
+            .with(message::ROUTER, &router.octets())
+            .with(message::LEASE_TIME, &3600u32.to_be_bytes());
+        if rapid {
+            options = options.with(message::RAPID_COMMIT, &[]);
+        }
+        let message = Message {
+            reply: true,
+            transaction: self.client.transaction,
+            seconds: 0,
+            client: Ipv4Addr::UNSPECIFIED,
+            yours: Ipv4Addr::new(10, 0, 0, 77),
+            mac: MAC,
+            options,
+        };
+        self.client.receive(self.now, &message.encode());
+        self.carry();
     }
 
     fn deliver(&mut self, bytes: Vec<u8>) {
@@ -154,6 +188,69 @@ fn a_lease_is_had_at_once() {
         (world.count(Kind::Discover), world.count(Kind::Request)),
         (1, 1)
     );
+}
+
+#[test]
+fn a_server_that_commits_at_once_is_asked_once() {
+    let mut world = World::new(13);
+    world.rapid = true;
+    world.arriving.clear();
+    world.run(Duration::from_secs(8));
+    assert!(world.bound());
+    // The first answer, which was an offer, got lost.
+    let counts = (world.count(Kind::Discover), world.count(Kind::Request));
+    assert_eq!(counts, (2, 0));
+    let lease = world.client.lease().expect("a lease");
+    let asked_at = world.heard.last().expect("asked").0;
+    assert_eq!(lease.expires, Some(asked_at + DAY));
+    world.run(7 * DAY);
+    assert!(world.bound() && world.count(Kind::Discover) == 2);
+}
+
+#[test]
+fn a_grant_that_nobody_asked_for_is_none() {
+    let mut world = World::new(14);
+    world.alive = false;
+    world.arriving.clear();
+    world.hear_other(Kind::Ack, OTHER, false);
+    assert!(!world.bound(), "it does not say that it commits at once");
+    world.hear_other(Kind::Ack, OTHER, true);
+    assert!(world.bound());
+    world.client.decline(world.now);
+    world.hear_other(Kind::Ack, OTHER, true);
+    assert!(!world.bound(), "it looks for no servers yet");
+}
+
+#[test]
+fn a_second_server_with_other_settings_is_told_of_as_long_as_its_word_counts() {
+    for rapid in [false, true] {
+        let mut world = World::new(15);
+        world.run(Duration::from_secs(1));
+        assert!(world.bound() && world.client.needs_raw_frames());
+        let kind = if rapid { Kind::Ack } else { Kind::Offer };
+        world.hear_other(kind, SERVER, rapid);
+        assert_eq!(world.client.rivals(), None, "it says the same");
+        let mut world = World::new(16);
+        world.run(Duration::from_secs(1));
+        world.hear_other(kind, OTHER, rapid);
+        assert_eq!(world.client.lease().and_then(|l| l.server), Some(SERVER));
+        let told = world.client.rivals().expect("it says something else");
+        assert!(
+            told.starts_with(
+                "two DHCP servers answer: 10.0.0.1 (gives 10.0.0.7/24, the gateway 10.0.0.1, no \
+                 name server) and 10.0.0.2 (gives 10.0.0.77/24, the gateway 10.0.0.2, no name \
+                 server)."
+            ),
+            "{told}"
+        );
+        world.run(Duration::from_secs(7));
+        assert!(!world.client.needs_raw_frames(), "it does not listen on");
+        world.run(2 * DAY);
+        assert_eq!(world.client.rivals(), Some(told), "it is still bound");
+        world.client.carrier(world.now, false);
+        assert_eq!(world.client.rivals(), None, "another network, perhaps");
+        assert_eq!(world.client.deadline(), world.client.expires());
+    }
 }
 
 #[test]
@@ -337,7 +434,7 @@ fn hostile_answers_never_panic_nor_spin() {
             let mut options = Options::of(kind);
             for _ in 0..random.below(12) {
                 let value: Vec<u8> = (0..random.below(9)).map(|_| random.next() as u8).collect();
-                options = options.with(random.below(62) as u8, &value);
+                options = options.with(random.below(128) as u8, &value);
             }
             let message = Message {
                 reply: true,

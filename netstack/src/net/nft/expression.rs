@@ -24,6 +24,7 @@ pub(crate) enum Operator {
 #[derive(Clone, Debug)]
 enum Part {
     Number(u16, u32),
+    Text(u16, &'static str),
     /// A value: data in a nest of its own.
     Value(u16, Vec<u8>),
     /// A verdict in a value.
@@ -36,8 +37,8 @@ impl Expression {
         Self::new(
             "meta",
             [
-                Part::Number(META_KEY, key),
                 Part::Number(META_REGISTER, REGISTER),
+                Part::Number(META_KEY, key),
             ],
         )
     }
@@ -72,6 +73,35 @@ impl Expression {
     /// Loads bytes of the IP header.
     pub(crate) fn network_header(offset: u32, length: u32) -> Self {
         Self::payload(NETWORK_HEADER, offset, length)
+    }
+
+    /// Loads bytes of the Ethernet header.
+    pub(crate) fn link_header(offset: u32, length: u32) -> Self {
+        Self::payload(LINK_HEADER, offset, length)
+    }
+
+    /// Has a loading expression load behind what those before it loaded, for [`Self::look_up`].
+    pub(crate) fn behind(mut self, loaded: u32) -> Self {
+        if let Some(Part::Number(_, register)) = self.parts.first_mut() {
+            *register = FIRST_SMALL_REGISTER + loaded.div_ceil(4);
+        }
+        self
+    }
+
+    /// Ends the rule here unless what was loaded is, or is not, in the set.
+    pub(crate) fn look_up(operator: Operator, set: &'static str) -> Self {
+        let inverse = match operator {
+            Operator::Equal => 0,
+            Operator::NotEqual => 1,
+        };
+        Self::new(
+            "lookup",
+            [
+                Part::Number(LOOKUP_REGISTER, REGISTER),
+                Part::Text(LOOKUP_SET, set),
+                Part::Number(LOOKUP_FLAGS, inverse),
+            ],
+        )
     }
 
     /// Loads of what kind the packet's target is, as routing sees it.
@@ -146,10 +176,7 @@ impl Expression {
 
     /// Ends the rule here unless the interface's whole name compares.
     pub(crate) fn compare_name(operator: Operator, name: &str) -> Self {
-        let mut bytes = [0; INTERFACE_NAME_LEN];
-        let length = name.len().min(INTERFACE_NAME_LEN - 1);
-        bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
-        Self::compare(operator, &bytes)
+        Self::compare(operator, &name_bytes(name))
     }
 
     /// Lets the packet through.
@@ -217,10 +244,19 @@ impl Expression {
     }
 }
 
+/// An interface's name as the kernel has it in a register.
+pub(super) fn name_bytes(name: &str) -> [u8; INTERFACE_NAME_LEN] {
+    let mut bytes = [0; INTERFACE_NAME_LEN];
+    let length = name.len().min(INTERFACE_NAME_LEN - 1);
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    bytes
+}
+
 impl Part {
     fn write(&self, data: Request) -> Request {
         match self {
             Self::Number(kind, value) => data.be32(*kind, *value),
+            Self::Text(kind, text) => data.text(*kind, text),
             Self::Value(kind, bytes) => data.nest(*kind, |value| value.attr(DATA_VALUE, bytes)),
             Self::Verdict(kind, code) => data.nest(*kind, |value| {
                 value.nest(DATA_VERDICT, |verdict| verdict.be32(VERDICT_CODE, *code))
@@ -238,6 +274,10 @@ pub(super) const META_OUTPUT_NAME: u32 = 7;
 pub(super) const META_FAMILY: u32 = 15;
 /// NFT_META_L4PROTO.
 pub(super) const META_TRANSPORT: u32 = 16;
+/// NFT_META_IIFTYPE.
+pub(super) const META_INPUT_KIND: u32 = 8;
+/// ARPHRD_ETHER of linux/if_arp.h.
+pub(super) const KIND_ETHERNET: u16 = 1;
 /// IPS_DST_NAT.
 pub(super) const CT_TARGET_CHANGED: u32 = 1 << 5;
 /// NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_RELATED.
@@ -247,6 +287,8 @@ pub(super) const CT_RELATED: u32 = 1 << 2;
 const REGISTER: u32 = 1;
 const SECOND_REGISTER: u32 = 2;
 const VERDICT_REGISTER: u32 = 0;
+/// NFT_REG32_00: the first register's first four bytes.
+const FIRST_SMALL_REGISTER: u32 = 8;
 const LIST_ELEMENT: u16 = 1;
 const EXPRESSION_NAME: u16 = 1;
 const EXPRESSION_DATA: u16 = 2;
@@ -281,7 +323,8 @@ const PAYLOAD_REGISTER: u16 = 1;
 const PAYLOAD_BASE: u16 = 2;
 const PAYLOAD_OFFSET: u16 = 3;
 const PAYLOAD_LENGTH: u16 = 4;
-/// NFT_PAYLOAD_NETWORK_HEADER and NFT_PAYLOAD_TRANSPORT_HEADER.
+/// NFT_PAYLOAD_LL_HEADER, NFT_PAYLOAD_NETWORK_HEADER and NFT_PAYLOAD_TRANSPORT_HEADER.
+const LINK_HEADER: u32 = 0;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 const BITWISE_SOURCE: u16 = 1;
@@ -294,5 +337,9 @@ const CMP_OPERATOR: u16 = 2;
 const CMP_DATA: u16 = 3;
 const IMMEDIATE_REGISTER: u16 = 1;
 const IMMEDIATE_DATA: u16 = 2;
+const LOOKUP_SET: u16 = 1;
+const LOOKUP_REGISTER: u16 = 2;
+/// Has NFT_LOOKUP_F_INV as its first bit.
+const LOOKUP_FLAGS: u16 = 5;
 /// IFNAMSIZ.
-const INTERFACE_NAME_LEN: usize = 16;
+pub(super) const INTERFACE_NAME_LEN: usize = 16;

@@ -4,7 +4,9 @@ use std::net::Ipv6Addr;
 
 use super::{
     super::config::{Bridge, Forward, NetConfig, Transport},
+    FAMILY_INET, Rules,
     expression::Operator::{Equal, NotEqual},
+    guard::Set,
     term::Term,
 };
 
@@ -21,7 +23,7 @@ pub(crate) struct Policy {
 
 /// A chain with its rules.
 #[derive(Debug)]
-pub(super) struct Chain {
+pub(crate) struct Chain {
     pub(super) name: &'static str,
     pub(super) hook: Hook,
     pub(super) rules: Vec<Vec<Term>>,
@@ -30,9 +32,11 @@ pub(super) struct Chain {
 }
 
 /// Where on a packet's way a chain is.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Hook {
-    /// Before all else.
+#[derive(Clone, Debug)]
+pub(crate) enum Hook {
+    /// Where frames come off these links, before bridges and all else.
+    Ingress(Vec<String>),
+    /// Before all else that is IP.
     Raw,
     /// Towards the box itself.
     Input,
@@ -56,62 +60,6 @@ impl Policy {
             open: config.open_ports.as_ref().map(first),
             names: config.dns.lan,
         }
-    }
-
-    /// Whether there is anything to filter.
-    pub(crate) fn is_needed(&self) -> bool {
-        self.bridge.is_some() || self.open.is_some()
-    }
-
-    /// The rules as `nft list table inet pilot` shows them, one a line.
-    pub(crate) fn listing(&self) -> Vec<String> {
-        self.chains().iter().flat_map(Chain::listing).collect()
-    }
-
-    /// Always the same chains, so that to replace the rules is enough; some may be empty.
-    pub(super) fn chains(&self) -> Vec<Chain> {
-        let with_forwarded = !self.forwards.is_empty();
-        let bridge = self.bridge.as_ref();
-        let rules = |rules: Option<Vec<Vec<Term>>>| rules.unwrap_or_default();
-        let redirects = self.forwards.iter().map(redirect).collect();
-        vec![
-            Chain {
-                name: "input",
-                hook: Hook::Input,
-                rules: rules(self.open.as_ref().map(|open| self.input(open))),
-                about: "the rules for what comes in",
-            },
-            Chain {
-                name: "spoof",
-                hook: Hook::Raw,
-                rules: rules(bridge.map(spoof)),
-                about: "the rules for services' addresses",
-            },
-            Chain {
-                name: "forward",
-                hook: Hook::Forward,
-                rules: rules(bridge.map(|bridge| forward(bridge, with_forwarded))),
-                about: "the rules for services' packets",
-            },
-            Chain {
-                name: "output",
-                hook: Hook::Output,
-                rules: rules(bridge.map(|bridge| vec![unredirected(bridge)])),
-                about: "the rule for redirects",
-            },
-            Chain {
-                name: "postrouting",
-                hook: Hook::SourceNat,
-                rules: rules(bridge.map(|bridge| source_nat(bridge, with_forwarded))),
-                about: "the masquerade",
-            },
-            Chain {
-                name: "prerouting",
-                hook: Hook::TargetNat,
-                rules: rules(bridge.map(|_| redirects)),
-                about: "the forwarded ports",
-            },
-        ]
     }
 
     /// Services are let in to what everybody is, and to the name server; they do not configure the
@@ -156,9 +104,79 @@ impl Policy {
     }
 }
 
+impl Rules for Policy {
+    const FAMILY: u8 = FAMILY_INET;
+    const ALWAYS_ANEW: bool = false;
+    const WITHOUT: &'static str = "Nothing is filtered and services have no network beyond the box";
+
+    fn is_needed(&self) -> bool {
+        self.bridge.is_some() || self.open.is_some()
+    }
+
+    fn sets(&self) -> Vec<Set> {
+        Vec::new()
+    }
+
+    fn chains(&self) -> Vec<Chain> {
+        let with_forwarded = !self.forwards.is_empty();
+        let bridge = self.bridge.as_ref();
+        let rules = |rules: Option<Vec<Vec<Term>>>| rules.unwrap_or_default();
+        let redirects = self.forwards.iter().map(redirect).collect();
+        vec![
+            Chain {
+                name: "input",
+                hook: Hook::Input,
+                rules: rules(self.open.as_ref().map(|open| self.input(open))),
+                about: "the rules for what comes in",
+            },
+            Chain {
+                name: "spoof",
+                hook: Hook::Raw,
+                rules: rules(bridge.map(spoof)),
+                about: "the rules for services' addresses",
+            },
+            Chain {
+                name: "forward",
+                hook: Hook::Forward,
+                rules: rules(bridge.map(|bridge| forward(bridge, with_forwarded))),
+                about: "the rules for services' packets",
+            },
+            Chain {
+                name: "output",
+                hook: Hook::Output,
+                rules: rules(bridge.map(|bridge| vec![unredirected(bridge)])),
+                about: "the rule for redirects",
+            },
+            Chain {
+                name: "postrouting",
+                hook: Hook::SourceNat,
+                rules: rules(bridge.map(|bridge| source_nat(bridge, with_forwarded))),
+                about: "the masquerade",
+            },
+            Chain {
+                name: "prerouting",
+                hook: Hook::TargetNat,
+                rules: rules(bridge.map(|_| redirects)),
+                about: "the forwarded ports",
+            },
+        ]
+    }
+}
+
 impl Chain {
-    fn listing(&self) -> Vec<String> {
-        let hook = match self.hook {
+    pub(crate) fn listing(&self) -> Vec<String> {
+        let ingress;
+        let hook = match &self.hook {
+            Hook::Ingress(links) => {
+                ingress = match links.as_slice() {
+                    [one] => format!("type filter hook ingress device \"{one}\" priority filter"),
+                    all => {
+                        let all = all.join(", ");
+                        format!("type filter hook ingress devices = {{ {all} }} priority filter")
+                    }
+                };
+                &ingress
+            }
             Hook::Raw => "type filter hook prerouting priority raw",
             Hook::Input => "type filter hook input priority filter",
             Hook::Forward => "type filter hook forward priority filter",

@@ -40,6 +40,21 @@ pub(crate) enum Term {
     Source(Operator, Ipv4Addr, u8),
     /// The same for IPv6.
     Source6(Operator, Ipv6Addr, u8),
+    /// It came as a frame whose port and whose sender's hardware address are, or are not, in the set.
+    Sender(Operator, &'static str),
+    /// It is IPv4, and its port, hardware address and source are in the set.
+    SenderIpv4(&'static str),
+    /// It is ARP, and its port and what it says of its sender are in the set.
+    SenderArp(&'static str),
+    /// It is IPv6, and its port, hardware address and source are in the set.
+    SenderIpv6(&'static str),
+    /// Behind a [`Term::FrameIcmpv6`] of neighbour discovery: its port, hardware address and the
+    /// address that it is about are not in the set.
+    NoNeighbour(&'static str),
+    /// It is IPv6 from somebody who has no address yet.
+    Addressless,
+    /// [`Term::Icmpv6`] of a frame that is not yet known to be IPv6.
+    FrameIcmpv6(u8, &'static str),
     /// Let through.
     Accept,
     /// Dropped.
@@ -123,6 +138,51 @@ impl Term {
                 all.push(Expression::compare(*operator, &(*network & mask).octets()));
                 all
             }
+            Self::Sender(operator, set) => {
+                let mut all = Vec::from(ethernet());
+                all.extend(sender());
+                all.push(Expression::look_up(*operator, set));
+                all
+            }
+            Self::SenderIpv4(set) => {
+                let source = Expression::network_header(12, 4);
+                of_sender(FRAME_IPV4, source, set)
+            }
+            Self::SenderArp(set) => {
+                let mut all = Vec::from(ethernet());
+                all.extend(of_frame(FRAME_ARP));
+                all.extend([
+                    Expression::meta(expression::META_INPUT_NAME),
+                    Expression::network_header(8, 6).behind(NAME_LEN),
+                    Expression::network_header(14, 4).behind(NAME_LEN + MAC_LEN),
+                    Expression::look_up(Operator::Equal, set),
+                ]);
+                all
+            }
+            Self::SenderIpv6(set) => {
+                let source = Expression::network_header(8, 16);
+                of_sender(FRAME_IPV6, source, set)
+            }
+            Self::NoNeighbour(set) => {
+                let mut all = Vec::from(sender());
+                let target = Expression::transport_header(8, 16);
+                all.push(target.behind(NAME_LEN + MAC_LEN));
+                all.push(Expression::look_up(Operator::NotEqual, set));
+                all
+            }
+            Self::Addressless => {
+                let mut all = Vec::from(ethernet());
+                all.extend(of_frame(FRAME_IPV6));
+                all.extend([Expression::network_header(8, 16), is(&[0; 16])]);
+                all
+            }
+            Self::FrameIcmpv6(kind, _) => {
+                let mut all = Vec::from(ethernet());
+                all.extend(of_frame(FRAME_IPV6));
+                all.extend(of_protocol(ICMPV6));
+                all.extend([Expression::transport_header(0, 1), is(&[*kind])]);
+                all
+            }
             Self::Accept => vec![Expression::accept()],
             Self::Drop => vec![Expression::drop()],
             Self::Masquerade => vec![Expression::masquerade()],
@@ -150,7 +210,21 @@ impl fmt::Display for Term {
             Self::Ipv4 => f.write_str("meta nfproto ipv4"),
             Self::Protocol(_, name) => write!(f, "meta l4proto {name}"),
             Self::Icmp(_, name) => write!(f, "icmp type {name}"),
-            Self::Icmpv6(_, name) => write!(f, "icmpv6 type {name}"),
+            Self::Icmpv6(_, name) | Self::FrameIcmpv6(_, name) => {
+                write!(f, "icmpv6 type {name}")
+            }
+            Self::Sender(operator, set) => {
+                write!(f, "iifname . ether saddr {}@{set}", not(operator))
+            }
+            Self::SenderIpv4(set) => write!(f, "iifname . ether saddr . ip saddr @{set}"),
+            Self::SenderArp(set) => {
+                write!(f, "iifname . arp saddr ether . arp saddr ip @{set}")
+            }
+            Self::SenderIpv6(set) => write!(f, "iifname . ether saddr . ip6 saddr @{set}"),
+            Self::NoNeighbour(set) => {
+                write!(f, "iifname . ether saddr . @th,64,128 != @{set}")
+            }
+            Self::Addressless => f.write_str("ip6 saddr ::"),
             Self::Port(Transport::Tcp, port) => write!(f, "tcp dport {port}"),
             Self::Port(Transport::Udp, port) => write!(f, "udp dport {port}"),
             Self::Udp(from, to) => write!(f, "udp sport {from} udp dport {to}"),
@@ -178,6 +252,40 @@ impl fmt::Display for Term {
     }
 }
 
+/// Without it the kernel would take the first bytes of whatever a link carries for an Ethernet header.
+fn ethernet() -> [Expression; 2] {
+    let kind = expression::KIND_ETHERNET.to_ne_bytes();
+    [
+        Expression::meta(expression::META_INPUT_KIND),
+        Expression::compare(Operator::Equal, &kind),
+    ]
+}
+
+/// By the frame's own word, which it has in front of it also where it is of a VLAN.
+fn of_frame(kind: u16) -> [Expression; 2] {
+    [
+        Expression::link_header(12, 2),
+        Expression::compare(Operator::Equal, &kind.to_be_bytes()),
+    ]
+}
+
+/// Loads the port and the hardware address.
+fn sender() -> [Expression; 2] {
+    [
+        Expression::meta(expression::META_INPUT_NAME),
+        Expression::link_header(6, 6).behind(NAME_LEN),
+    ]
+}
+
+fn of_sender(kind: u16, address: Expression, set: &'static str) -> Vec<Expression> {
+    let mut all = Vec::from(ethernet());
+    all.extend(of_frame(kind));
+    all.extend(sender());
+    all.push(address.behind(NAME_LEN + MAC_LEN));
+    all.push(Expression::look_up(Operator::Equal, set));
+    all
+}
+
 fn number(transport: Transport) -> u8 {
     match transport {
         Transport::Tcp => TCP,
@@ -203,3 +311,10 @@ const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
+// From linux/if_ether.h.
+const FRAME_IPV4: u16 = 0x0800;
+const FRAME_ARP: u16 = 0x0806;
+const FRAME_IPV6: u16 = 0x86dd;
+/// What a link's name and a hardware address take up in registers, which are filled by fours.
+const NAME_LEN: u32 = expression::INTERFACE_NAME_LEN as u32;
+const MAC_LEN: u32 = 6_u32.next_multiple_of(4);

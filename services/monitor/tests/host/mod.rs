@@ -36,7 +36,7 @@ use services::{
 };
 use supervise::{
     cgroup::Cgroup,
-    spawn::{Child, Command},
+    spawn::{Child, Command, Schedule},
 };
 
 /// The host's id of the containers' root.
@@ -165,6 +165,7 @@ impl Host {
             cgroup: Some(group.as_fd()),
             controlling_tty: false,
             oom_score_adj: 0,
+            schedule: Schedule::default(),
             no_new_privs: false,
         };
         Monitor {

@@ -2,7 +2,7 @@
 //! each of them.
 
 use std::{
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     thread,
     time::{Duration, Instant},
 };
@@ -50,7 +50,11 @@ fn every_way_of_a_lease_is_gone_with_every_server() {
 /// A way of a lease.
 type Way = fn(Kind) -> Result<()>;
 
-const WAYS: [(&str, Way); 8] = [
+const WAYS: [(&str, Way); 9] = [
+    (
+        "routes and search domains come and go with a lease",
+        generous,
+    ),
     ("a lease is renewed with its server", renewed),
     ("a lease is rebound with another server", rebound),
     ("a lease of another network is refused", refused),
@@ -91,6 +95,62 @@ impl Leased {
             address,
         })
     }
+}
+
+fn generous(kind: Kind) -> Result<()> {
+    let lan = Lan::new(POOL)?;
+    let the_box = lan.machine("box", "up0")?;
+    let server = Server::giving(kind, &lan.router, "lan0", POOL, true)?;
+    let mut net = Net::start(&the_box, config())?;
+    let by = POOL.address(dhcp::ROUTER);
+    let router: IpAddr = by.parse()?;
+    net.wait_for("lease with routes", SOON, |status| {
+        leased(status).is_some() && status.gateway == Some(router)
+    })
+    .with_context(|| server.log())?;
+    ensure!(net.latest.search == dhcp::SEARCH, "{:#?}", net.latest);
+    let lease = net
+        .latest
+        .links
+        .first()
+        .and_then(|link| link.lease.as_ref());
+    let route = format!("{} via {by}", dhcp::FAR);
+    ensure!(lease.is_some_and(|lease| lease.routes == [route.clone()]));
+    let placed = || {
+        let seen = the_box.run("ip -4 route show proto dhcp")?;
+        let there = seen.contains(&format!("{route} dev up0 "));
+        let default = seen.contains(&format!("default via {by} dev up0 "));
+        ensure!(there == default, "{seen}");
+        Ok(there)
+    };
+    until(SOON, || placed().is_ok_and(|there| there))?;
+    if kind == Kind::Dnsmasq {
+        ensure!(server.offered() == 0, "{}", server.log());
+    }
+
+    // Behind the box's back it goes, and a successor keeps it.
+    the_box.run(&format!("ip route del {} dev up0", dhcp::FAR))?;
+    until(SOON, || placed().is_ok_and(|there| there))?;
+    let monitor = the_box.watch("ip -4 monitor route")?;
+    net.stop(false)?;
+    let mut net = Net::start(&the_box, config())?;
+    net.wait_for("same routes", SOON, |status| {
+        leased(status).is_some() && status.gateway == Some(router)
+    })?;
+    let seen = monitor.end();
+    ensure!(!seen.contains("Deleted"), "it was never gone: {seen}");
+
+    drop(server);
+    let server = Server::start(kind, &lan.router, "lan0", POOL)?;
+    let plain: IpAddr = POOL.address(1).parse()?;
+    net.wait_for("lease without routes", SOON, |status| {
+        leased(status).is_some() && status.gateway == Some(plain) && status.search.is_empty()
+    })
+    .with_context(|| server.log())?;
+    until(SOON, || {
+        let seen = the_box.run("ip -4 route show proto dhcp");
+        seen.is_ok_and(|seen| !seen.contains(dhcp::FAR))
+    })
 }
 
 fn renewed(kind: Kind) -> Result<()> {
