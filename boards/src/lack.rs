@@ -236,6 +236,10 @@ pub const TO_PROVE: &[(&str, &[Tool])] = &[
                 program: "ip",
                 package: "iproute2",
             },
+            Tool {
+                program: "virtualenv",
+                package: "virtualenv",
+            },
         ],
     ),
     (

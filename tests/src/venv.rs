@@ -51,6 +51,11 @@ fn make() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// A scanner of TLS, the Autobahn cases in a program of today (Autobahn's own needs Python 2), and
-/// a WebSocket server for them.
-const PACKAGES: [&str; 3] = ["kosoku==0.1.0", "sslyze==6.3.1", "websockets==17.4"];
+/// A scanner of TLS, the Autobahn cases in a program of today (Autobahn's own needs Python 2), a
+/// WebSocket server for them, and a peer for multicast DNS.
+const PACKAGES: [&str; 4] = [
+    "kosoku==0.1.0",
+    "sslyze==6.3.1",
+    "websockets==17.4",
+    "zeroconf==0.154.0",
+];

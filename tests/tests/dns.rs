@@ -20,9 +20,10 @@ use netstack::{
     },
 };
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 use tests::{
-    native::{self, Native},
-    netns::{Machine, Watch, lacks, until},
+    native::{self, Native, UPLINK},
+    netns::{Dnsmasq, Machine, Watch, lacks, until},
 };
 
 #[test]
@@ -92,8 +93,19 @@ fn nobody_but_services_is_served_unless_the_lan_is_wanted() {
         config.settings.lan = true;
         names.resolve(&config)?;
         names.listen(&lab.the_box, BOX)?;
-        let line = format!("dig @{BOX} +short +time=5 www.example.org");
-        wait_for(&line, "192.0.2.80", || lab.other.run(&line))
+        let here = BOX.to_string();
+        for (name, wanted) in [
+            ("www.example.org", "192.0.2.80"),
+            ("otter.local", &here),
+            ("photos.otter.local", &here),
+        ] {
+            let line = format!("dig @{BOX} +short +time=5 {name}");
+            wait_for(&line, wanted, || lab.other.run(&line))?;
+        }
+        let line = format!("dig @{BOX} +time=60 mail.otter.local");
+        let answer = lab.other.run(&line)?;
+        ensure!(answer.contains("status: NXDOMAIN"), "{answer}");
+        Ok(())
     });
 }
 
@@ -149,7 +161,7 @@ fn tls_is_spoken_with_whom_it_must_be_and_with_whom_it_can_be() {
     test("tls_is_spoken", || {
         let lab = Lab::new()?;
         let ca = Authority::create("router", SystemTime::now())?;
-        let upstream = Unbound::start(&lab.router, ROUTER, Some(&ca))?;
+        let upstream = Unbound::start(&lab.router, ROUTER, Some((&ca, SystemTime::now())))?;
         let server = |privacy| NameServer {
             address: ROUTER.into(),
             port: None,
@@ -180,6 +192,44 @@ fn tls_is_spoken_with_whom_it_must_be_and_with_whom_it_can_be() {
         until(SOON, || {
             names.server(ROUTER).is_ok_and(|server| !server.tls)
         })
+    });
+}
+
+/// Time servers are found by name, so a clock that was not set yet must not keep names from being
+/// found; who the server is must be proved all the same.
+#[test]
+fn the_time_of_a_certificate_counts_once_the_clock_is_right() {
+    test("the_time_of_a_certificate_counts", || {
+        let since = SystemTime::now() + TEN_YEARS;
+        let lab = Lab::new()?;
+        let ca = Authority::create("router", since)?;
+        let _upstream = Unbound::start(&lab.router, ROUTER, Some((&ca, since)))?;
+        let config = |name: &str, clock_is_right| -> Result<DnsConfig> {
+            let server = NameServer {
+                address: ROUTER.into(),
+                port: None,
+                privacy: Privacy::Strict {
+                    name: name.to_owned(),
+                    authority: Some(der(ca.pem())?),
+                },
+            };
+            Ok(DnsConfig {
+                clock_is_right,
+                ..lab.config(&[server])
+            })
+        };
+        let is_refused = |name: &str| -> Result<()> {
+            let answer = lab.ask(&format!("+noall +comments +time=60 {name}"))?;
+            ensure!(answer.contains("status: SERVFAIL"), "{answer}");
+            Ok(())
+        };
+        let names = lab.names(&config("dns.router.example", true)?)?;
+        is_refused("n1.example.org")?;
+        names.resolve(&config("other.router.example", false)?)?;
+        is_refused("n2.example.org")?;
+        names.resolve(&config("dns.router.example", false)?)?;
+        lab.wait_for("n3.example.org", "192.0.2.81")?;
+        Ok(())
     });
 }
 
@@ -280,6 +330,53 @@ fn no_question_is_lost_when_the_front_is_killed() {
         }
         let config = fs::read_to_string(native.path("/run/resolv.conf")?)?;
         ensure!(config == "nameserver 127.0.0.1\n", "{config}");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_lan_is_answered_while_its_owner_wants_it() {
+    test("the_lan_is_answered_while_its_owner_wants_it", || {
+        let native = Native::start("lan-names")?;
+        let (client, router) = (Machine::new("client")?, Ipv4Addr::new(192, 168, 50, 1));
+        native.machine().cable(UPLINK, &client, "lan0")?;
+        client.run(&format!("ip addr add {router}/24 dev lan0"))?;
+        client.run("ip link set lan0 up")?;
+        let _upstream = Unbound::start(&client, router, None)?;
+        let option = format!("--dhcp-option=option:dns-server,{router}");
+        let _dhcp = Dnsmasq::start(&client, "lan0", &option)?;
+        let mut address = String::new();
+        let mut hostname = String::new();
+        until(SOON, || {
+            let status = native
+                .call("net.status", &json!({}), SOON)
+                .unwrap_or_default();
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let first = text(&status["links"][0]["addresses"][0]);
+            address = first.split('/').next().unwrap_or_default().to_owned();
+            hostname = text(&status["hostname"]);
+            address.starts_with("192.168.50.")
+        })?;
+        let ask = |line: &str| client.run(&format!("dig @{address} +short {line}"));
+        let is_refused = |line: &str| ask(&format!("+time=2 +tries=1 {line}")).is_err();
+        ensure!(is_refused("www.example.org") && is_refused("+tcp www.example.org"));
+
+        let set = |lan: bool| native.call("net.general", &json!({ "lan": lan }), SOON);
+        set(true)?;
+        let own = format!("{hostname}.local");
+        for (name, wanted) in [("www.example.org", "192.0.2.80"), (&own, &address)] {
+            for way in ["+notcp", "+tcp"] {
+                wait_for(name, wanted, || ask(&format!("+time=5 {way} {name}")))?;
+            }
+        }
+        let told = native.call("net.status", &json!({}), SOON)?;
+        ensure!(told["lan"] == true, "{told}");
+
+        set(false)?;
+        for way in ["+notcp", "+tcp"] {
+            until(SOON, || is_refused(&format!("{way} www.example.org")))
+                .context("it is answered although that is not wanted any more")?;
+        }
         Ok(())
     });
 }
@@ -475,7 +572,11 @@ struct Unbound {
 }
 
 impl Unbound {
-    fn start(machine: &Machine, address: Ipv4Addr, tls: Option<&Authority>) -> Result<Self> {
+    fn start(
+        machine: &Machine,
+        address: Ipv4Addr,
+        tls: Option<(&Authority, SystemTime)>,
+    ) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("{}-unbound", machine.name()));
         fs::create_dir_all(&folder)?;
         let place = folder.display();
@@ -500,8 +601,8 @@ impl Unbound {
             let filler = "x".repeat(100);
             text += &format!(" local-data: 'long.example.org. 60 IN TXT \"{n} {filler}\"'\n");
         }
-        if let Some(ca) = tls {
-            let identity = ca.issue(&["dns.router.example".to_owned()], SystemTime::now())?;
+        if let Some((ca, since)) = tls {
+            let identity = ca.issue(&["dns.router.example".to_owned()], since)?;
             let chain = identity.chain_der.iter();
             let chain: String = chain.map(|der| pem("CERTIFICATE", der)).collect();
             fs::write(folder.join("chain.pem"), chain)?;
@@ -574,3 +675,4 @@ const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 61, 1);
 const OTHER: Ipv4Addr = Ipv4Addr::new(192, 168, 61, 2);
 /// On a loaded machine.
 const SOON: Duration = Duration::from_secs(120);
+const TEN_YEARS: Duration = Duration::from_secs(3652 * 86_400);

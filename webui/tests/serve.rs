@@ -86,6 +86,7 @@ async fn reading_is_open_and_changing_needs_the_code() {
     let front = json!({ "role": "front" });
     let automatic = json!({ "link": "eth0", "mode": "automatic" });
     let token = json!({ "token": "ab" });
+    let general = json!({ "lan": true, "time": null });
     for (method, params, changes) in [
         ("box.status", &none, false),
         ("box.metrics", &none, false),
@@ -93,6 +94,7 @@ async fn reading_is_open_and_changing_needs_the_code() {
         ("service.list", &none, false),
         ("net.status", &none, false),
         ("net.set", &automatic, true),
+        ("net.general", &general, true),
         ("net.confirm", &token, true),
         ("net.rollback", &none, true),
         ("service.start", &demo, true),

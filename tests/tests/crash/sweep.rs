@@ -44,7 +44,7 @@ fn calls_of_a_running_box_fail_and_it_goes_on() -> Result<()> {
 }
 
 #[test]
-#[ignore = "takes half an hour: each call of each thread in turn"]
+#[ignore = "takes five minutes: each call of each thread in turn"]
 fn every_call_of_a_running_box_fails_and_it_goes_on() -> Result<()> {
     steady(EACH, usize::MAX)
 }

@@ -201,6 +201,19 @@ fn the_rules_are_those_that_are_written_down() -> Result<()> {
         "in force is what is above, but tests/tests/firewall/rules.nft has {RULES}"
     );
 
+    // The LAN may ask for names too, behind what services are kept from.
+    lab.config.dns.lan = true;
+    lab.apply()?;
+    let kernels = lab.the_box.run("nft list ruleset")?;
+    let names = "udp dport 5353 accept udp dport 53 accept tcp dport 53 accept drop";
+    let with_names = bare(RULES).replace("udp dport 5353 accept drop", names);
+    ensure!(bare(&kernels) == with_names, "{kernels}");
+    ensure!(with_names != bare(RULES), "{RULES}");
+    lab.config.dns.lan = false;
+    lab.apply()?;
+    let kernels = lab.the_box.run("nft list ruleset")?;
+    ensure!(bare(&kernels) == bare(RULES), "{kernels}");
+
     // As many as there may be, and then some.
     lab.config.forwards = (1..=200)
         .map(|n| forward(Transport::Tcp, 2000 + n, 7000))

@@ -1,4 +1,7 @@
-//! How the box is found by name, against a real peer: Avahi, in network name spaces.
+//! How the box is found by name, against real peers, in network name spaces: Avahi here, and
+//! others in modules of their own.
+
+mod zeroconf;
 
 use std::{
     fs,
