@@ -177,7 +177,7 @@ mod tests {
         );
         status.network.search = vec!["home.arpa".to_owned(), "lan".to_owned()];
         let text = net(&status, NetView::Dns);
-        assert!(text.ends_with("search     home.arpa, lan\n"), "{text}");
+        assert!(text.contains("search     home.arpa, lan\n"), "{text}");
         for view in [
             NetView::Dns,
             NetView::Firewall,
