@@ -13,7 +13,7 @@
 //! | [`settings`], [`transaction`] | what the owner sets, and a change of it that can't lock him out |
 //! | `engine`, `ports` | the loop and its sockets |
 //! | `dhcp`, `linklocal`, `collision`, `gateway`, `uplink`, `fixed` | the protocols, without sockets or clocks |
-//! | `failover`, `routing` | which of several uplinks is used, and by which one answers leave |
+//! | `failover`, `routing`, `ways` | which of several uplinks is used, and by which one answers leave |
 //! | `made` | the owner's bridges and VLANs |
 //! | `router`, `solicit` | what IPv6 routers announce, as far as it is not the kernel's work |
 //! | `dhcp6`, `inet6`, `privacy` | servers' names by DHCPv6; addresses that do not tell the hardware's |
@@ -64,6 +64,7 @@ mod switch;
 mod thread;
 pub mod transaction;
 mod uplink;
+mod ways;
 
 pub use self::{
     config::{

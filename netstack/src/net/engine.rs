@@ -34,11 +34,12 @@ use super::{
     random::Random,
     reconcile::{self, Wanted},
     report,
-    routing::{self, Routing, Tie, Way},
+    routing::Routing,
     rtnl::Rtnl,
     status::NetStatus,
     switch::Switch,
     uplink::{Needs, Outgoing, Uplink},
+    ways,
 };
 
 /// The engine: what `net` knows and holds between two turns.
@@ -280,7 +281,7 @@ impl Engine {
             &mut self.managed,
             &mut self.random,
         );
-        judge(
+        ways::judge(
             now,
             &self.config,
             kernel,
@@ -306,13 +307,13 @@ impl Engine {
             true => unprivate(kernel, &self.managed),
             false => Vec::new(),
         };
-        let ways = ways(kernel, &wanted, &self.failover);
-        let routing = Routing::of(&ways, &ties(&self.config, kernel));
+        let ways = ways::of(kernel, &wanted, &self.failover);
+        let routing = Routing::of(&ways, &ways::ties(&self.config, kernel));
         changes.extend(reconcile::changes(&self.config, kernel, &wanted, &routing));
         let bridge = self.config.bridge.as_ref();
         let routes = routes(&self.managed, &wanted);
         changes.extend(classless::changes(bridge, kernel, &routes));
-        let policy = Policy::of(&self.config).with_uplinks(marks(kernel, &ways));
+        let policy = Policy::of(&self.config).with_uplinks(ways::marks(kernel, &ways));
         self.filter.want(now, policy);
         self.guard.want(now, Guard::of(&self.config, kernel));
         if self.config.bridge.is_some() {
@@ -387,7 +388,7 @@ impl Managed {
         }
     }
 
-    fn watch_closely(&mut self, now: Now, closely: bool) {
+    pub(super) fn watch_closely(&mut self, now: Now, closely: bool) {
         match self {
             Self::Automatic(uplink, _) => uplink.watch_closely(now, closely),
             Self::Static(fixed, _) => fixed.watch_closely(now, closely),
@@ -415,69 +416,12 @@ impl Managed {
         }
     }
 
-    fn sight(&self, metric: u32) -> Option<Sight> {
+    pub(super) fn sight(&self, metric: u32) -> Option<Sight> {
         match self {
             Self::Automatic(uplink, _) => Some(uplink.sight(metric)),
             Self::Static(fixed, _) => fixed.sight(metric),
         }
     }
-}
-
-/// Decides anew which uplinks are used in which order, and how closely their gateways are watched.
-fn judge(
-    now: Now,
-    config: &NetConfig,
-    kernel: &Kernel,
-    managed: &mut BTreeMap<u32, Managed>,
-    failover: &mut Failover,
-) {
-    let sights = managed.iter().filter_map(|(index, managed)| {
-        let link = kernel.links.get(index)?;
-        let sight = managed.sight(reconcile::metric_of(config, &link.name))?;
-        Some((*index, sight))
-    });
-    failover.judge(now, &sights.collect());
-    let several = failover.order().len() > 1;
-    for managed in managed.values_mut() {
-        managed.watch_closely(now, several);
-    }
-}
-
-/// The uplinks that lead out, by their index.
-fn ways(kernel: &Kernel, wanted: &BTreeMap<u32, Wanted>, failover: &Failover) -> Vec<Way> {
-    let ways = failover.order().iter().filter_map(|place| {
-        kernel.links.get(&place.link).filter(|link| link.up)?;
-        let addresses = &wanted.get(&place.link)?.addresses;
-        let lasting = addresses.iter().filter(|one| !one.ip.is_link_local());
-        Some(Way {
-            link: place.link,
-            gateway: place.gateway,
-            addresses: lasting.map(|one| (one.ip, one.prefix)).collect(),
-            trusted: place.trusted,
-        })
-    });
-    let mut ways: Vec<_> = ways.collect();
-    ways.sort_by_key(|way| way.link);
-    ways
-}
-
-fn ties(config: &NetConfig, kernel: &Kernel) -> Vec<Tie> {
-    let ties = config.bound.iter().map(|bound| Tie {
-        address: bound.address,
-        link: kernel.named(&bound.uplink).map(|link| link.index),
-        otherwise: bound.otherwise,
-    });
-    ties.collect()
-}
-
-/// What tells by which of several uplinks something came in.
-fn marks(kernel: &Kernel, ways: &[Way]) -> Vec<(String, u32)> {
-    let several = ways.len() > 1;
-    let marks = ways.iter().filter(|_| several).filter_map(|way| {
-        let link = kernel.links.get(&way.link)?;
-        Some((link.name.clone(), routing::table_of(way.link)))
-    });
-    marks.collect()
 }
 
 /// Takes up the links that are new, drops those that are gone or somebody else's now, and tells

@@ -429,7 +429,9 @@ fn apart(
     if subnet.meets(services) {
         return Err(meets(services, "the services' own network"));
     }
-    let has_it = |(name, now): &&(String, Vec<Ipv4Addr>)| name != link && now.contains(&address);
+    // What a port has now goes over to its bridge.
+    let other = |name: &str| name != link && settings.bridge_of(name) != Some(link);
+    let has_it = |(name, now): &&(String, Vec<Ipv4Addr>)| other(name) && now.contains(&address);
     if let Some((other, _)) = around.links.iter().find(has_it) {
         return Err(Unfit::Taken {
             link: link.to_owned(),

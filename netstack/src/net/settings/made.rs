@@ -294,6 +294,30 @@ mod tests {
     }
 
     #[test]
+    fn a_bridge_takes_over_the_address_that_its_port_has_now() {
+        let links = ["eth1", "eth2"].map(|name| (name.to_owned(), vec![[10, 0, 0, 7].into()]));
+        let fixed = Addressing::Static {
+            address: [10, 0, 0, 7].into(),
+            prefix: 24,
+            gateway: None,
+            dns: Vec::new(),
+        };
+        let mut settings = settings();
+        settings.links.insert("br1".to_owned(), fixed);
+        let checked = |links| {
+            let bridge = Bridge::default();
+            let around = Surroundings {
+                links,
+                bridge: &bridge,
+                services: &[],
+            };
+            check(&settings, "br1", around)
+        };
+        assert_eq!(checked(&links[..1]), Ok(()));
+        assert!(checked(&links).is_err(), "eth2 is no port of it");
+    }
+
+    #[test]
     fn a_port_has_no_addresses_of_its_own() {
         let links = [("eth1".to_owned(), Vec::new())];
         let around = Surroundings {
