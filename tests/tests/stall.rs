@@ -1,6 +1,7 @@
 //! Stalls of the manager, natively: the box answers all the while, and the manager comes back.
 
 use std::{
+    fs,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use supervise::spawn::Schedule;
 use tests::{
-    native::Native,
+    native::{Native, UPLINK},
     netns::{Machine, until},
     owner::{self, Owner},
     stalls::KINDS,
@@ -136,20 +137,7 @@ fn a_manager_that_keeps_failing_is_held_back_and_says_why() -> Result<()> {
 fn an_owner_gets_in_and_restarts_the_manager_while_it_is_stopped() -> Result<()> {
     let native = Native::start("owner")?;
     let (trust, code) = (native.authority()?, native.setup_code()?);
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                let manager = native.role("manager").ok();
-                let pid = manager.and_then(|pid| Pid::from_raw(pid.cast_signed()));
-                let _ = pid.map(|pid| kill_process(pid, Signal::STOP));
-                thread::sleep(Duration::from_millis(20));
-            }
-        });
-        let looked = look_around(&native, &trust, &code);
-        over.store(true, Ordering::Relaxed);
-        looked
-    })?;
+    without_manager(&native, || look_around(&native, &trust, &code))?;
     let before = managers_generation(&native, &trust)?;
     native.machine().within(|| {
         let owner = Owner::enter(443, &trust, &code)?;
@@ -164,6 +152,58 @@ fn an_owner_gets_in_and_restarts_the_manager_while_it_is_stopped() -> Result<()>
     })
     .context("the manager does not come back")?;
     wrong_codes_are_throttled(&native, &trust)
+}
+
+/// What is wrong with the network, when nothing but PID 1 and the front works: for the owner on the
+/// emergency page, and for whoever sits at the console.
+#[test]
+fn what_is_wrong_with_the_network_is_told_with_manager_and_data_gone() -> Result<()> {
+    let native = Native::start("findings")?;
+    let (trust, code) = (native.authority()?, native.setup_code()?);
+    let router = Machine::new("router")?;
+    native.machine().cable(UPLINK, &router, "lan0")?;
+    router.run("ip link set lan0 up")?;
+    for folder in ["packages", "services", "pilot"] {
+        fs::remove_dir_all(native.path(&format!("/data/{folder}"))?)?;
+    }
+    without_manager(&native, || {
+        let wait = |told: &'static str| {
+            native.machine().within(|| {
+                let owner = Owner::enter(443, &trust, &code)?;
+                until(PATIENCE, || {
+                    let page = owner.page();
+                    page.is_ok_and(|page| page.text().contains(told))
+                })
+                .with_context(|| format!("the owner is not told {told:?}"))
+            })
+        };
+        wait("<li>cable (works): up0: a cable is there")?;
+        router.run("ip link set lan0 down")?;
+        wait("<li>cable (broken): up0: no cable")?;
+        let page = native.get(&trust, "localhost", "/emergency")?.text();
+        ensure!(!page.contains("up0"), "strangers are told: {page}");
+        let since = native.console().len();
+        native.type_line("net status")?;
+        native.expect(since, "up0: no cable", PATIENCE)
+    })
+}
+
+/// Does something while the manager is stopped again and again, whatever the guard does about it.
+fn without_manager(native: &Native, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let manager = native.role("manager").ok();
+                let pid = manager.and_then(|pid| Pid::from_raw(pid.cast_signed()));
+                let _ = pid.map(|pid| kill_process(pid, Signal::STOP));
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let done = work();
+        over.store(true, Ordering::Relaxed);
+        done
+    })
 }
 
 /// While the manager is silent: what anyone and what the owner can see.

@@ -15,7 +15,7 @@ use netstack::net::Transport;
 use tests::netns::until;
 
 use lab::{BOX, BOX_6, Lab, ROUTER, SOON, bare, forward};
-use scan::{Scan, answers_pings, sees, sees_all};
+use scan::{Scan, answers_pings, sees, sees_all, sees_of_everything};
 
 /// Answers on all of them: the box, to see who is let through.
 const TCP: &[u16] = &[22, 53, 80, 443, 3000, 7780, 8080];
@@ -98,6 +98,29 @@ fn a_service_reaches_names_the_door_the_outside_and_what_is_forwarded() -> Resul
     // Not by a way around the bridge either.
     lab.two.run("ip route add 10.77.0.2/32 via 10.77.0.1")?;
     sees(&lab.two, "10.77.0.2", &scan, (&[], &[]))
+}
+
+#[test]
+#[ignore = "looks at each port there is, for some minutes"]
+fn nothing_else_is_to_be_seen_on_any_port() -> Result<()> {
+    let Some(mut lab) = Lab::new()? else {
+        return Ok(());
+    };
+    let _sockets = lab.listen(&lab.the_box, TCP, UDP)?;
+    let _served = lab.listen(&lab.one, &[7000, 7001], &[7002])?;
+    lab.config.forwards = vec![
+        forward(Transport::Tcp, 2222, 7000),
+        forward(Transport::Udp, 161, 7002),
+    ];
+    lab.apply()?;
+    let lan: (&[u16], &[u16]) = (&[80, 443, 2222], &[161, 5353]);
+    sees_of_everything(&lab.router, BOX, lan)?;
+    sees_of_everything(&lab.router, BOX_6, (&[80, 443], &[5353]))?;
+    let own: (&[u16], &[u16]) = (&[53, 80, 443, 2222], &[53, 161]);
+    sees_of_everything(&lab.two, "10.77.0.1", own)?;
+    // Nobody on the bridge itself answers, not even ARP, for which nmap would wait with each port.
+    lab.two.run("ip route add 10.77.0.2/32 via 10.77.0.1")?;
+    sees_of_everything(&lab.two, "10.77.0.2", (&[], &[]))
 }
 
 #[test]

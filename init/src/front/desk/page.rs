@@ -5,7 +5,7 @@ use std::time::Duration;
 use netstack::door::{STYLE, escape};
 use supervise::{
     control::Act,
-    network::{Finding, Verdict},
+    network::Finding,
     status::{BoxStatus, GuardEvent, StepOutcome, StepReport},
 };
 
@@ -88,12 +88,7 @@ pub(super) fn owners(status: &BoxStatus, age: Duration, token: &str) -> String {
 
 /// What was looked at, how it is, and what was seen.
 fn finding(finding: &Finding) -> String {
-    let how = match finding.verdict {
-        Verdict::Broken => "does not work",
-        Verdict::Care => "needs care",
-        Verdict::Unknown => "not known",
-        Verdict::Works => "works",
-    };
+    let how = finding.verdict.word();
     let (about, evidence) = (escape(&finding.about), escape(&finding.evidence));
     format!("{about} ({how}): {evidence}")
 }
@@ -163,7 +158,7 @@ pub(super) fn document(title: &str, main: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use supervise::status::GuardReport;
+    use supervise::{network::Verdict, status::GuardReport};
 
     use super::*;
 
@@ -184,7 +179,7 @@ mod tests {
         let page = owners(&status, Duration::ZERO, "00");
         for told in [
             "<li>cable (works): eth0: a cable is there.",
-            "<li>gateway (does not work): &lt;192.168.1.1&gt; does not answer.",
+            "<li>gateway (broken): &lt;192.168.1.1&gt; does not answer.",
             "<li>The change of eth0 was undone.",
         ] {
             assert!(page.contains(told), "{told:?} is missing in {page}");
