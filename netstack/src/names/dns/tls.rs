@@ -201,3 +201,49 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> =
 const CONFIGS_MAX: usize = 64;
 /// A chain has two or three, each good at times of its own.
 const CERTIFICATES_MAX: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    /// Whether a server's certificate that is good from the first to the second year is taken in
+    /// 2026, by the clock and without one.
+    fn taken(from: i32, until: i32, name: &'static str) -> [bool; 2] {
+        let key = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::new([]).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = authority.self_signed(&key).unwrap();
+        let issuer = Issuer::new(authority, key);
+        let mut leaf = CertificateParams::new(["dns.example".to_owned()]).unwrap();
+        leaf.not_before = date_time_ymd(from, 1, 1);
+        leaf.not_after = date_time_ymd(until, 1, 1);
+        let own = KeyPair::generate().unwrap();
+        let leaf = leaf.signed_by(&own, &issuer).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(root.der().clone()).unwrap();
+        let by_clock = WebPkiServerVerifier::builder_with_provider(roots.into(), PROVIDER.clone())
+            .build()
+            .unwrap();
+        let without = AnyTime(by_clock.clone());
+        let in_2026 = UnixTime::since_unix_epoch(Duration::from_secs(1_780_000_000));
+        let name = ServerName::try_from(name).unwrap();
+        let verifiers: [&dyn ServerCertVerifier; 2] = [&*by_clock, &without];
+        verifiers.map(|verifier| {
+            let verified = verifier.verify_server_cert(leaf.der(), &[], &name, &[], in_2026);
+            verified.is_ok()
+        })
+    }
+
+    #[test]
+    fn without_a_clock_a_certificate_is_good_at_its_own_time_and_for_its_own_name() {
+        assert_eq!(taken(2020, 2030, "dns.example"), [true, true]);
+        assert_eq!(taken(2010, 2011, "dns.example"), [false, true], "old");
+        assert_eq!(taken(2040, 2041, "dns.example"), [false, true], "new");
+        assert_eq!(taken(2010, 2011, "other.example"), [false, false]);
+        assert_eq!(taken(2020, 2030, "other.example"), [false, false]);
+    }
+}
