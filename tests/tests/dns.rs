@@ -352,10 +352,13 @@ fn the_lan_is_answered_while_its_owner_wants_it() {
                 .call("net.status", &json!({}), SOON)
                 .unwrap_or_default();
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let first = text(&status["links"][0]["addresses"][0]);
-            address = first.split('/').next().unwrap_or_default().to_owned();
+            let links = status["links"].as_array().into_iter().flatten();
+            let all = links.flat_map(|link| link["addresses"].as_array().into_iter().flatten());
+            let mut leased = all.map(text).filter(|it| it.starts_with("192.168.50."));
+            address = leased.next().unwrap_or_default();
+            address.truncate(address.find('/').unwrap_or_default());
             hostname = text(&status["hostname"]);
-            address.starts_with("192.168.50.")
+            !address.is_empty()
         })?;
         let ask = |line: &str| client.run(&format!("dig @{address} +short {line}"));
         let is_refused = |line: &str| ask(&format!("+time=2 +tries=1 {line}")).is_err();
