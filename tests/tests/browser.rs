@@ -19,6 +19,7 @@ fn the_dashboard_in_a_browser() -> Result<()> {
     it_fits_every_screen(&mut chrome)?;
     it_follows_the_box_without_reload(&mut vm, &mut chrome)?;
     the_service_has_its_own_page(&vm, &mut chrome)?;
+    the_network_is_changed_and_nobody_is_locked_out(&mut vm, &mut chrome, &dashboard)?;
     it_says_when_the_manager_hangs_and_recovers(&mut vm, &mut chrome, &dashboard)
 }
 
@@ -70,6 +71,104 @@ fn the_service_has_its_own_page(vm: &Vm, chrome: &mut Chrome) -> Result<()> {
     Ok(())
 }
 
+/// An owner looks why the box is reached, gives it a right address and keeps it, undoes another
+/// change, and gives it a wrong address, by which the page does not find it until it is undone.
+fn the_network_is_changed_and_nobody_is_locked_out(
+    vm: &mut Vm,
+    chrome: &mut Chrome,
+    dashboard: &str,
+) -> Result<()> {
+    let code = vm.setup_code()?;
+    chrome.go(dashboard)?;
+    chrome.until("document.documentElement.dataset.trust === 'live'", PAGE)?;
+    for evidence in [
+        "a cable is there",
+        "10.0.2.15/24",
+        "The front door answers.",
+    ] {
+        let shown = format!("document.querySelector('#findings').innerText.includes('{evidence}')");
+        chrome.until(&shown, PAGE)?;
+    }
+
+    propose(chrome, &fixed("10.0.2.15/24"), &code)?;
+    chrome.until(&links_say("Set by hand"), PAGE)?;
+    press(chrome, "#change-keep")?;
+    chrome.until("document.querySelector('#change').hidden", PAGE)?;
+    chrome.until(&last_says("was confirmed"), PAGE)?;
+
+    propose(chrome, &[("#net-mode", "automatic")], &code)?;
+    chrome.until(&links_say("DHCP"), PAGE)?;
+    press(chrome, "#change-undo")?;
+    chrome.until("document.querySelector('#ask').open", PAGE)?;
+    press(chrome, "#ask-do")?;
+    chrome.until(&last_says("The last change was undone"), PAGE)?;
+    chrome.until(&links_say("Set by hand"), PAGE)?;
+
+    propose(chrome, &fixed("10.0.2.99/24"), &code)?;
+    chrome.until("document.documentElement.dataset.trust !== 'live'", PAGE)?;
+    let lost = "document.querySelector('#change-why').innerText.includes('does not find')";
+    chrome.until(lost, PAGE)?;
+    chrome.until(
+        "document.documentElement.dataset.trust === 'live'",
+        WINDOW + PAGE,
+    )?;
+    chrome.until(&last_says("so it was undone"), PAGE)?;
+    chrome.until("document.querySelector('#change').hidden", PAGE)?;
+    let address = "document.querySelector('#links').innerText.includes('10.0.2.15/24')";
+    chrome.until(address, PAGE)?;
+    // That nobody answered while the box was elsewhere, the browser says of itself.
+    let mut complaints = chrome.complaints();
+    complaints.retain(|complaint| !complaint.contains("\"source\":\"network\""));
+    assert_eq!(complaints, Vec::<String>::new());
+    Ok(())
+}
+
+/// Fills in the form of the first link, and says the setup code if it is asked for.
+fn propose(chrome: &mut Chrome, fields: &[(&str, &str)], code: &str) -> Result<()> {
+    press(chrome, "#net-links button")?;
+    chrome.until("document.querySelector('#net').open", PAGE)?;
+    for (field, value) in fields {
+        chrome.evaluate(&format!(
+            "{{ const field = document.querySelector('{field}'); field.value = '{value}'; \
+             field.dispatchEvent(new Event('change')); }}"
+        ))?;
+    }
+    press(chrome, "#net-form [type=submit]")?;
+    chrome.until("document.querySelector('#ask').open", PAGE)?;
+    chrome.evaluate(&format!(
+        "document.querySelector('#ask-code').value = '{code}'"
+    ))?;
+    press(chrome, "#ask-do")?;
+    chrome.until("!document.querySelector('#ask').open", PAGE)?;
+    chrome.until("!document.querySelector('#change').hidden", PAGE)
+}
+
+/// Presses a button once it can be pressed, which it can't while the page does not hear the box.
+fn press(chrome: &mut Chrome, button: &str) -> Result<()> {
+    let pressed = format!(
+        "(() => {{ const button = document.querySelector('{button}'); \
+         if (!button || button.disabled) return false; button.click(); return true; }})()"
+    );
+    chrome.until(&pressed, PAGE)
+}
+
+fn fixed(address: &str) -> [(&'static str, &str); 4] {
+    [
+        ("#net-mode", "static"),
+        ("#net-address", address),
+        ("#net-gateway", "10.0.2.2"),
+        ("#net-dns", "10.0.2.3"),
+    ]
+}
+
+fn links_say(what: &str) -> String {
+    format!("document.querySelector('#links').innerText.includes('{what}')")
+}
+
+fn last_says(what: &str) -> String {
+    format!("document.querySelector('#net-last').innerText.includes('{what}')")
+}
+
 /// A page left open must not show old figures as if they were new.
 fn it_says_when_the_manager_hangs_and_recovers(
     vm: &mut Vm,
@@ -88,6 +187,8 @@ fn it_says_when_the_manager_hangs_and_recovers(
     chrome.until("document.documentElement.dataset.trust === 'live'", PAGE)
 }
 
+/// In which a change is to be kept.
+const WINDOW: Duration = Duration::from_secs(90);
 const BOOT: Duration = Duration::from_secs(900);
 /// For one change on the page: the box is emulated, and the machine has other work.
 const PAGE: Duration = Duration::from_secs(90);

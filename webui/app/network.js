@@ -18,11 +18,13 @@ export function wireNetwork() {
     ask({ title: 'Undo the change?', text: 'The network’s settings of before come back at once.', verb: 'Undo it', method: 'net.rollback', params: {} });
 }
 
-/** Brings the buttons of the links and the change that waits up to date. */
+/** Brings the buttons of the links, the change that waits and the end of the last up to date. */
 export function renderNetwork(doc, uptime) {
   network = doc.network;
   const links = doc.links.map(({ name }) => [name, name]);
   keyed(byId('net-links'), links, makeButton, () => {});
+  setText(byId('net-last'), network.last ?? '');
+  show(byId('net-last'), Boolean(network.last));
   if (own && !network.change && performance.now() > own.begins + SETTLE_MS) own = null;
   tickNetwork(uptime, true);
 }
