@@ -95,8 +95,8 @@ fn the_service_has_its_own_page(vm: &Vm, chrome: &mut Chrome) -> Result<()> {
     Ok(())
 }
 
-/// An owner gives the box a right address and keeps it, undoes another
-/// change, and gives it a wrong address, by which the page does not find it until it is undone.
+/// An owner gives the box a right address and keeps it, undoes another change, and gives it a wrong
+/// address, by which the page does not find it until it is undone.
 fn the_network_is_changed_and_nobody_is_locked_out(vm: &mut Vm, chrome: &mut Chrome) -> Result<()> {
     let code = vm.setup_code()?;
     chrome.until("document.documentElement.dataset.trust === 'live'", PAGE)?;
