@@ -30,6 +30,7 @@ pub struct Kit {
     append: String,
     network: bool,
     watchdog: bool,
+    clock: Option<String>,
 }
 
 impl Kit {
@@ -100,6 +101,7 @@ impl Kit {
             append: String::new(),
             network: true,
             watchdog: true,
+            clock: None,
         })
     }
 
@@ -117,6 +119,12 @@ impl Kit {
     /// Plugs the hardware watchdog in or out.
     pub fn watchdog(&mut self, plugged: bool) {
         self.watchdog = plugged;
+    }
+
+    /// What the hardware clock says when the box is switched on, as QEMU's `-rtc base=` takes it.
+    pub fn clock(mut self, base: &str) -> Self {
+        self.clock = Some(base.to_owned());
+        self
     }
 
     /// What it boots from.
@@ -142,6 +150,10 @@ impl Kit {
             // on the other ("Oops: int3").
             .cpus(1)
             .dies_with_us();
+        let machine = match &self.clock {
+            Some(base) => machine.arguments(["-rtc".to_owned(), format!("base={base}")]),
+            None => machine,
+        };
         match self.watchdog {
             true => machine,
             false => machine.without_watchdog(),

@@ -1,6 +1,7 @@
 //! The booted box: a real kernel in QEMU, a real service behind the front door. One boot, as each
 //! takes half a minute under emulation.
 
+mod clock;
 mod container;
 mod damage;
 mod faults;
