@@ -98,7 +98,7 @@ impl Role {
             Self::Front => FIRST,
             Self::Logd => Schedule::default(),
             Self::Manager => Schedule {
-                nice: 0,
+                nice: 5,
                 slice: Some(Duration::from_millis(6)),
             },
         }
