@@ -454,6 +454,11 @@ fn changed(
             return Ok(settings);
         }
         Wish::Made(made, setting) => {
+            let is_there = around.links.iter().any(|(there, _)| there == link);
+            if is_there && !settled.made.contains_key(link) {
+                let why = "another link has it";
+                return Err(Unfit::Name { link: name, why });
+            }
             if let MadeLink::Bridge { ports } = &made {
                 // A port has none of these of its own.
                 settings.links.retain(|link, _| !ports.contains(link));
@@ -675,5 +680,10 @@ mod tests {
         assert!(refused.contains("a port of br0"), "{refused}");
         let refused = with(&settled, "br1", bridge(&["eth0"])).unwrap_err();
         assert!(refused.contains("one of br0 already"), "{refused}");
+        let refused = with(&Settings::default(), "eth0", bridge(&["eth1"])).unwrap_err();
+        assert!(
+            refused.contains("\"eth0\" can't be a link's name"),
+            "{refused}"
+        );
     }
 }
