@@ -39,10 +39,14 @@ pub fn handover(script: &[u8]) {
                 let _ = of_before.publish(bytes);
             }
             // One record of the state; its length is right, its content anything.
-            2..=6 | 9 => {
-                let tag = if what == 9 { what } else { what - 1 };
-                state.extend_from_slice(&u16::from(tag).to_ne_bytes());
-                state.extend_from_slice(&1_u16.to_ne_bytes());
+            2..=6 | 8 | 9 => {
+                let (tag, version) = match what {
+                    8 => (Tag::Network as u16, 1_u16),
+                    9 => (Tag::Network as u16, 2),
+                    _ => (u16::from(what) - 1, 1),
+                };
+                state.extend_from_slice(&tag.to_ne_bytes());
+                state.extend_from_slice(&version.to_ne_bytes());
                 state.extend_from_slice(&(bytes.len() as u32).to_ne_bytes());
                 state.extend_from_slice(bytes);
             }
@@ -85,8 +89,7 @@ fn take_over(state: &[u8]) {
         let hopeless = |at: Duration| super::hunt::is_hopeless(Some(at), NOW);
         let _ = settled.drivers_done.map(hopeless);
     }
-    if let Some(record) = records::read(state, Tag::Network, 1) {
-        let mut changes = NetChanges::of(record, NOW);
+    if let Some(mut changes) = NetChanges::read(state, NOW) {
         // Whatever a predecessor says, no change waits for longer than the longest may.
         for _ in 0..2 {
             let next = changes.deadline().unwrap_or(NOW);

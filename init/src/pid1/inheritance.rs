@@ -166,8 +166,8 @@ impl Pid1 {
         if let Some(record) = records::read(&state, Tag::Names, 1) {
             self.inherit_names(record, from);
         }
-        if let Some(record) = records::read(&state, Tag::Network, 1) {
-            self.changes = NetChanges::of(record, now);
+        if let Some(changes) = NetChanges::read(&state, now) {
+            self.changes = changes;
         }
         let mut behind = Vec::new();
         for unit in units {

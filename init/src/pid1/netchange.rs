@@ -6,6 +6,7 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
@@ -26,7 +27,11 @@ use supervise::{
 };
 
 use super::{Pid1, publish, roles::Role, tries::WrongTries};
-use crate::{console::NetOrder, keep::KeptNetwork};
+use crate::{
+    console::NetOrder,
+    handover::records::{self, Tag},
+    keep::KeptNetwork,
+};
 
 /// What is settled and what waits.
 #[derive(Debug, Default)]
@@ -47,6 +52,13 @@ pub(super) struct ChangesRecord<'a> {
     transaction: Cow<'a, Transaction>,
     unanswered: Cow<'a, [(Role, u64)]>,
     general: Cow<'a, General>,
+}
+
+/// The same for and of versions that know of links' addresses alone.
+#[derive(Debug, Serialize, Deserialize)]
+struct FormerRecord {
+    transaction: Transaction<BTreeMap<String, Addressing>>,
+    unanswered: Vec<(Role, u64)>,
 }
 
 impl NetChanges {
@@ -82,8 +94,36 @@ impl NetChanges {
         }
     }
 
+    /// Writes it for a successor of whichever version.
+    pub(super) fn push(&self, state: &mut Vec<u8>) -> Result<(), postcard::Error> {
+        let transaction = self.transaction.clone();
+        let former = FormerRecord {
+            transaction: transaction.with(|settings| settings.links),
+            unanswered: self.unanswered.clone(),
+        };
+        records::push(state, Tag::Network, 1, &former)?;
+        records::push(state, Tag::Network, 2, &self.record())
+    }
+
+    /// What a predecessor, of whichever version, left in its state.
+    pub(super) fn read(state: &[u8], now: Duration) -> Option<Self> {
+        if let Some(record) = records::read(state, Tag::Network, 2) {
+            return Some(Self::of(record, now));
+        }
+        let former: FormerRecord = records::read(state, Tag::Network, 1)?;
+        let transaction = former.transaction.with(|links| Settings {
+            links,
+            ..Settings::default()
+        });
+        Some(Self {
+            transaction: transaction.resumed(now),
+            unanswered: former.unanswered,
+            ..Self::default()
+        })
+    }
+
     /// Of a predecessor.
-    pub(super) fn of(record: ChangesRecord<'_>, now: Duration) -> Self {
+    fn of(record: ChangesRecord<'_>, now: Duration) -> Self {
         Self {
             transaction: record.transaction.into_owned().resumed(now),
             unanswered: record.unanswered.into_owned(),
@@ -414,6 +454,11 @@ fn changed(
             return Ok(settings);
         }
         Wish::Made(made, setting) => {
+            let is_there = around.links.iter().any(|(there, _)| there == link);
+            if is_there && !settled.made.contains_key(link) {
+                let why = "another link has it";
+                return Err(Unfit::Name { link: name, why });
+            }
             if let MadeLink::Bridge { ports } = &made {
                 // A port has none of these of its own.
                 settings.links.retain(|link, _| !ports.contains(link));
@@ -572,6 +617,32 @@ mod tests {
     }
 
     #[test]
+    fn versions_that_know_of_addresses_alone_hand_over_what_was_set_and_take_it_over() {
+        let now = Duration::from_secs(10);
+        // As they write it: settings, none that waits, none that ended, changes; nobody to answer.
+        let settled = BTreeMap::from([("eth0".to_owned(), Addressing::Unmanaged)]);
+        let of_before = (&settled, None::<u8>, None::<u8>, 3_u64, Vec::<u8>::new());
+        let mut state = Vec::new();
+        records::push(&mut state, Tag::Network, 1, &of_before).unwrap();
+        let mut changes = NetChanges::read(&state, now).unwrap();
+        assert_eq!(changes.in_force().links, settled);
+
+        changes.general.lan = true;
+        changes.transaction = Transaction::new(Settings {
+            metrics: [("eth0".to_owned(), 7)].into(),
+            ..changes.in_force().clone()
+        });
+        let mut state = Vec::new();
+        changes.push(&mut state).unwrap();
+        let read_by_old: (BTreeMap<String, Addressing>, Option<u8>, Option<u8>, u64) =
+            records::read(&state, Tag::Network, 1).unwrap();
+        assert_eq!(read_by_old, (settled, None, None, 0));
+        let again = NetChanges::read(&state, now).unwrap();
+        assert_eq!(again.in_force(), changes.in_force());
+        assert!(again.general.lan);
+    }
+
+    #[test]
     fn what_a_change_brings_is_what_was_wished() {
         let fixed = LinkSetting::Static {
             address: [192, 168, 1, 5].into(),
@@ -609,5 +680,10 @@ mod tests {
         assert!(refused.contains("a port of br0"), "{refused}");
         let refused = with(&settled, "br1", bridge(&["eth0"])).unwrap_err();
         assert!(refused.contains("one of br0 already"), "{refused}");
+        let refused = with(&Settings::default(), "eth0", bridge(&["eth1"])).unwrap_err();
+        assert!(
+            refused.contains("\"eth0\" can't be a link's name"),
+            "{refused}"
+        );
     }
 }

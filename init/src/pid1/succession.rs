@@ -255,7 +255,7 @@ impl Pid1 {
         records::push(state, Tag::Retiring, 1, &self.name_retiring())?;
         records::push(state, Tag::Forwards, 1, &self.forwards)?;
         records::push(state, Tag::Names, 1, &self.name_names(naming))?;
-        records::push(state, Tag::Network, 1, &self.changes.record())
+        self.changes.push(state)
     }
 
     fn settled(&self, naming: &mut Naming) -> SettledRecord<'_> {

@@ -1,7 +1,10 @@
 //! The routes that leases bring beside the default one, compared with those that the kernel has.
 //! Pure and level-triggered, as `reconcile` is.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use super::{
     change::Change,
@@ -33,20 +36,30 @@ pub(crate) fn of_before(kernel: &Kernel, link: u32) -> Vec<Route> {
 }
 
 /// The changes needed. `wanted` has the routes of each link that is looked after, with the metric
-/// they get; what leads to services is theirs alone, whatever a server on the LAN says.
+/// they get; what leads to services is theirs alone, whatever a server on the LAN says, and no
+/// link's server takes a part of another link's network.
 pub(crate) fn changes(
     bridge: Option<&Bridge>,
     kernel: &Kernel,
     wanted: &BTreeMap<u32, (u32, Vec<Route>)>,
 ) -> Vec<Change> {
     let up = |link: &u32| kernel.links.get(link).is_some_and(|link| link.up);
-    let ours = |route: &Route| !bridge.is_some_and(|bridge| takes_from(route, bridge));
+    let of_bridge = bridge.map(|bridge| (bridge.address, bridge.prefix));
+    let is_taken = |link: u32, route: &Route| {
+        let others = kernel.addresses.iter().filter(|there| there.link != link);
+        let others = others.filter_map(|there| match there.ip {
+            IpAddr::V4(ip) if !ip.is_link_local() => Some((ip, there.prefix)),
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        });
+        let mut taken = others.chain(of_bridge);
+        taken.any(|(address, prefix)| takes_from(route, address, prefix))
+    };
     let mut all = Vec::new();
     for (link, (metric, routes)) in wanted.iter().filter(|(link, _)| up(link)) {
         all.extend(
             routes
                 .iter()
-                .filter(|route| ours(route))
+                .filter(|route| !is_taken(*link, route))
                 .map(|route| Placed {
                     link: *link,
                     route: *route,
@@ -69,15 +82,17 @@ pub(crate) fn changes(
     changes
 }
 
-/// Whether a route leads to a part of the bridge's network.
-fn takes_from(route: &Route, bridge: &Bridge) -> bool {
-    let part_of = |address: Ipv4Addr| network(address, bridge.prefix);
-    route.prefix >= bridge.prefix && part_of(route.network) == part_of(bridge.address)
+/// Whether a route leads to a part of that address's network.
+fn takes_from(route: &Route, address: Ipv4Addr, prefix: u8) -> bool {
+    route.prefix >= prefix && network(route.network, prefix) == network(address, prefix)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::kernel::Link, *};
+    use super::{
+        super::kernel::{Address, Link},
+        *,
+    };
 
     fn kernel() -> Kernel {
         let link = Link {
@@ -160,6 +175,25 @@ mod tests {
         let wanted = BTreeMap::from([(2, (102, vec![part, whole, more]))]);
         let made = changes(Some(&bridge), &kernel(), &wanted);
         assert_eq!(made, [Change::AddClassless(placed(more))]);
+    }
+
+    #[test]
+    fn no_server_takes_a_part_of_another_link_s_network() {
+        let part = route([192, 168, 3, 128], 25, Some([192, 168, 2, 9]));
+        let cloud = route([169, 254, 169, 254], 32, Some([192, 168, 2, 1]));
+        let wanted = BTreeMap::from([(2, (102, vec![part, cloud]))]);
+        let on = |link, ip: [u8; 4], prefix| Address {
+            link,
+            ip: ip.into(),
+            prefix,
+            expires: None,
+        };
+        let mut kernel = kernel();
+        kernel.addresses = vec![on(2, [192, 168, 3, 7], 24), on(3, [169, 254, 1, 2], 16)];
+        let add = |route| Change::AddClassless(placed(route));
+        assert_eq!(changes(None, &kernel, &wanted), [add(part), add(cloud)]);
+        kernel.addresses[0].link = 3;
+        assert_eq!(changes(None, &kernel, &wanted), [add(cloud)]);
     }
 
     #[test]

@@ -15,19 +15,19 @@ use super::{clock::Now, settings::Settings};
 
 /// What is settled, and at most one change that waits for its confirmation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Transaction {
-    settled: Settings,
-    pending: Option<Pending>,
+pub struct Transaction<S = Settings> {
+    settled: S,
+    pending: Option<Pending<S>>,
     last: Option<Ended>,
     changes: u64,
 }
 
 /// A change that waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Pending {
+struct Pending<S = Settings> {
     id: u64,
     link: String,
-    settings: Settings,
+    settings: S,
     token: TokenHash,
     applies: Duration,
     applied: bool,
@@ -285,6 +285,26 @@ impl Transaction {
             .map(|Pending { token, .. }| Ended { token, end })
             .or_else(|| self.last.take());
         was
+    }
+}
+
+impl<S> Transaction<S> {
+    /// The same with settings of another kind, as another version knows them.
+    pub fn with<T>(self, settings: impl Fn(S) -> T) -> Transaction<T> {
+        Transaction {
+            settled: settings(self.settled),
+            pending: self.pending.map(|pending| Pending {
+                id: pending.id,
+                link: pending.link,
+                settings: settings(pending.settings),
+                token: pending.token,
+                applies: pending.applies,
+                applied: pending.applied,
+                until: pending.until,
+            }),
+            last: self.last,
+            changes: self.changes,
+        }
     }
 }
 

@@ -65,7 +65,8 @@ impl SetParams {
             }
             (None, Some(service)) => {
                 let uplink = self.uplink.clone().ok_or(NO_UPLINK)?;
-                if made.is_some() || self.mode.is_some() || self.metric.is_some() {
+                let is_more = made.is_some() || self.mode.is_some() || self.metric.is_some();
+                if is_more || self.is_addressed() {
                     return Err(EITHER.to_owned());
                 }
                 let only = self.only;
@@ -77,10 +78,11 @@ impl SetParams {
     }
 
     fn link_wish(&self, link: &str, made: Option<MadeLink>) -> Result<Wish, String> {
-        if self.uplink.is_some() {
+        let mode = self.mode;
+        let has_no_addresses = self.metric.is_some() || mode == Some(Mode::Removed);
+        if self.uplink.is_some() || self.only || (has_no_addresses && self.is_addressed()) {
             return Err(EITHER.to_owned());
         }
-        let mode = self.mode;
         match (mode, self.metric, made) {
             (None, Some(metric), None) => Ok(Wish::Metric(Some(metric).filter(|it| *it != 0))),
             (Some(Mode::Removed), None, None) => Ok(Wish::Removed),
@@ -96,6 +98,10 @@ impl SetParams {
         }
     }
 
+    fn is_addressed(&self) -> bool {
+        self.address.is_some() || self.gateway.is_some() || !self.dns.is_empty()
+    }
+
     /// What is to be.
     ///
     /// # Errors
@@ -103,7 +109,7 @@ impl SetParams {
     fn setting(&self, link: &str, mode: Mode) -> Result<LinkSetting, String> {
         match mode {
             Mode::Static => {}
-            _ if self.address.is_some() || self.gateway.is_some() || !self.dns.is_empty() => {
+            _ if self.is_addressed() => {
                 return Err(format!(
                     "{link}: address, gateway and name servers are for the mode \"static\" only. \
                      Leave them out, or choose that mode."
@@ -264,6 +270,18 @@ mod tests {
             ),
             (
                 json!({ "link": "br0", "bridge": ["eth0"], "vlan": { "on": "eth0", "id": 7 } }),
+                "one of these at a time",
+            ),
+            (
+                json!({ "link": "eth0", "metric": 5, "address": "192.168.1.5/24" }),
+                "one of these at a time",
+            ),
+            (
+                json!({ "link": "br0", "mode": "removed", "dns": ["9.9.9.9"] }),
+                "one of these at a time",
+            ),
+            (
+                json!({ "service": "cloud", "uplink": "eth1", "gateway": "192.168.1.1" }),
                 "one of these at a time",
             ),
             (json!({ "service": "cloud" }), "the uplink is missing"),
