@@ -19,6 +19,7 @@ mod keeping;
 mod names;
 mod netchange;
 mod netview;
+mod netwish;
 mod owner;
 mod publish;
 mod reaping;

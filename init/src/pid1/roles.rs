@@ -91,8 +91,8 @@ impl Role {
         }
     }
 
-    /// Its place among those that want a CPU, as [`Self::limits`] has it for groups: whatever wakes
-    /// breaks in on the manager.
+    /// Its place among those that want a CPU, which says what weights can't: whatever wakes breaks in
+    /// on the manager at once. Where groups have no weights, the manager comes after the services.
     pub fn schedule(self) -> Schedule {
         match self {
             Self::Front => FIRST,

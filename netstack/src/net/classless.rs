@@ -90,29 +90,13 @@ fn takes_from(route: &Route, address: Ipv4Addr, prefix: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::kernel::{Address, Link},
+        super::kernel::{Address, tests::link},
         *,
     };
 
     fn kernel() -> Kernel {
-        let link = Link {
-            index: 2,
-            name: "eth0".to_owned(),
-            mac: [2, 0, 0, 0, 0, 2],
-            ethernet: true,
-            loopback: false,
-            kind: None,
-            up: true,
-            carrier: true,
-            mtu: 1500,
-            master: None,
-            parent: None,
-            vlan: None,
-            group: 0,
-            isolated: false,
-        };
         Kernel {
-            links: BTreeMap::from([(2, link)]),
+            links: BTreeMap::from([(2, link(2, "eth0"))]),
             ..Kernel::default()
         }
     }

@@ -142,19 +142,7 @@ pub(crate) const GROUP: u32 = 0x504c;
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::*;
-
-    fn link(index: u32, name: &str) -> Link {
-        Link {
-            index,
-            name: name.to_owned(),
-            mac: [2, 0, 0, 0, 0, index as u8],
-            ethernet: true,
-            up: true,
-            carrier: true,
-            ..Link::default()
-        }
-    }
+    use super::{super::kernel::tests::link, *};
 
     fn kernel<const N: usize>(links: [Link; N]) -> Kernel {
         Kernel {
